@@ -1,0 +1,291 @@
+"""Every op of PyTorch's OpInfo database, run on both sides.
+
+    python -m tests.oracle.opinfo tanh linalg.inv      one or a few ops, with the first failure
+    python -m tests.oracle.opinfo --all                all of them, a line each
+    python -m tests.oracle.opinfo --write docs/ops.md  all of them, into the table
+
+A name counts when every float64 sample of it (of all its variants) agrees in value, gradient and,
+where PyTorch has one, second gradient.  Random ops are compared in shape and dtype.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import pathlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.testing._internal.common_methods_invocations import op_db
+
+import toumei as tm
+from toumei.errors import ToumeiError
+
+RANDOM = set(
+    "bernoulli cauchy exponential geometric log_normal multinomial normal rand_like randint "
+    "randint_like randn randn_like uniform nn.functional.alpha_dropout nn.functional.dropout "
+    "nn.functional.dropout2d nn.functional.dropout3d nn.functional.feature_alpha_dropout "
+    "nn.functional.rrelu empty empty_like empty_permuted empty_strided new_empty "
+    "new_empty_strided".split()
+)
+
+
+class Outcome(NamedTuple):
+    """How an op fared: samples that agreed, all samples, what went wrong first."""
+
+    good: int
+    total: int
+    problem: str
+
+
+def infos() -> dict[str, list[Any]]:
+    """Return the variants of each op name that takes float64."""
+    found = collections.defaultdict(list)
+    for info in op_db:
+        if torch.float64 in info.dtypes:
+            found[info.name].append(info)
+    return dict(found)
+
+
+def lookup(name: str) -> list[Callable[..., Any]]:
+    """Return the public function and the Tensor method of a name, as far as they exist."""
+    found: list[Callable[..., Any]] = []
+    target: Any = tm
+    for part in name.split("."):
+        target = getattr(target, part, None)
+    if callable(target):
+        found.append(target)
+    if "." not in name and hasattr(tm.Tensor, name):
+        method = getattr(tm.Tensor, name)
+        if isinstance(method, property):
+            found.append(lambda x, method=method: method.fget(x))
+        elif callable(method) and method is not target:
+            found.append(method)
+    return found
+
+
+DTYPES = {
+    torch.float32: tm.float32, torch.float64: tm.float64, torch.int64: tm.int64,
+    torch.int32: tm.int32, torch.uint8: tm.uint8, torch.bool: tm.bool,
+}  # fmt: skip
+
+
+def ours(value: Any, made: list[tuple[torch.Tensor, Any]]) -> Any:
+    """Translate arguments; the pairs of tensors that require grad are added to `made`."""
+    if isinstance(value, torch.Tensor):
+        array = value.detach().numpy()
+        t = tm.from_numpy(np.copy(array, order="K"))
+        if value.requires_grad:
+            t.requires_grad_()
+            made.append((value, t))
+        return t
+    if isinstance(value, torch.dtype):
+        if value not in DTYPES:
+            raise NotImplementedError(f"dtype {value}")
+        return DTYPES[value]
+    if isinstance(value, torch.Size):
+        return tuple(value)
+    if isinstance(value, slice):
+        return slice(*(ours(v, made) for v in (value.start, value.stop, value.step)))
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(ours(v, made) for v in value))
+    if isinstance(value, list | tuple):
+        return type(value)(ours(v, made) for v in value)
+    if isinstance(value, dict):
+        return {k: ours(v, made) for k, v in value.items()}
+    if isinstance(value, torch.device):
+        return str(value)
+    if value is torch.strided or value is torch.contiguous_format:
+        return None
+    return value
+
+
+def flat(value: Any, tensor: type) -> list[Any]:
+    """Return the tensors and numbers within a result."""
+    if isinstance(value, tensor):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [t for v in value for t in flat(v, tensor)]
+    return [value] if value is not None else []
+
+
+def check_equal(a: Any, b: Any, what: str, rtol: float, atol: float, values: bool = True) -> None:
+    """Compare a result of ours with PyTorch's."""
+    x = a.detach().numpy() if isinstance(a, tm.Tensor) else np.asarray(a)
+    y = b.detach().numpy() if isinstance(b, torch.Tensor) else np.asarray(b)
+    assert x.shape == y.shape, f"{what}: shape {x.shape}, PyTorch {y.shape}"
+    if isinstance(b, torch.Tensor):
+        assert isinstance(a, tm.Tensor), f"{what}: a {type(a).__name__}, PyTorch a tensor"
+        assert x.dtype == y.dtype, f"{what}: dtype {x.dtype}, PyTorch {y.dtype}"
+    if values:
+        np.testing.assert_allclose(x, y, rtol, atol, err_msg=what, equal_nan=True)
+
+
+def check_sample(function: Callable[..., Any], info: Any, sample: Any, random: bool) -> None:
+    """Compare one call: value, gradient, second gradient."""
+    made: list[tuple[torch.Tensor, Any]] = []
+    args = ours([sample.input, *sample.args], made)
+    kwargs = {
+        k: ours(v, made)
+        for k, v in sample.kwargs.items()
+        if not (k in ("layout", "device", "memory_format") and ours(v, []) in (None, "cpu"))
+    }
+    theirs = flat(info.op(sample.input, *sample.args, **sample.kwargs), torch.Tensor)
+    mine = flat(function(*args, **kwargs), tm.Tensor)
+    assert len(mine) == len(theirs), f"{len(mine)} results, PyTorch {len(theirs)}"
+    process = sample.output_process_fn_grad
+    unique = process is None or "lambda" not in getattr(process, "__name__", "")
+    for i, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+        check_equal(a, b, f"value {i}", 1e-7, 1e-9, values=not random and unique)
+    if random or not info.supports_autograd or not made:
+        return
+    raw = info.op(sample.input, *sample.args, **sample.kwargs)
+    raw_mine = function(*args, **kwargs)
+    if process is not None:
+        raw, raw_mine = process(raw), process(raw_mine)
+    theirs, mine = flat(raw, torch.Tensor), flat(raw_mine, tm.Tensor)
+    for i, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+        check_equal(a, b, f"processed value {i}", 1e-7, 1e-9)
+    pairs = [
+        (a, b) for a, b in zip(mine, theirs, strict=True)
+        if isinstance(b, torch.Tensor) and b.requires_grad
+    ]  # fmt: skip
+    if not pairs:
+        return
+    for a, _ in pairs:
+        assert a.requires_grad, "the result doesn't require grad, PyTorch's does"
+    first = gradients(pairs, made, create_graph=info.supports_gradgrad)
+    compare_gradients(first, "gradient")
+    second = [(a, b) for a, b in first if b is not None and b.requires_grad]
+    if not info.supports_gradgrad or not second:
+        return
+    for a, _ in second:
+        assert a is not None, "second gradient: ours is None"
+    linked = [(a, b) for a, b in second if a.requires_grad]
+    if len(linked) < len(second):  # constant for us: PyTorch's must be zero
+        lost = [b for a, b in second if not a.requires_grad]
+        zeros = torch.autograd.grad(
+            [b.sum() for b in lost], [p for p, _ in made], allow_unused=True, retain_graph=True
+        )
+        assert all(z is None or not z.abs().max() > 0 for z in zeros if z is None or z.numel()), (
+            "a gradient of ours doesn't require grad"
+        )
+    if linked:
+        compare_gradients(gradients(linked, made, create_graph=False), "second gradient")
+
+
+def gradients(pairs: list[Any], made: list[Any], create_graph: bool) -> list[tuple[Any, Any]]:
+    """Return our and PyTorch's gradients of a random weighing of the results."""
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=tuple(b.shape)).astype(str(b.dtype)[6:]) for _, b in pairs]
+    theirs = torch.autograd.grad(
+        [b for _, b in pairs], [p for p, _ in made], [torch.from_numpy(np.asarray(w)) for w in weights],
+        create_graph=create_graph, retain_graph=True, allow_unused=True,
+    )  # fmt: skip
+    mine = tm.autograd.grad(
+        [a for a, _ in pairs], [t for _, t in made], [tm.from_numpy(np.asarray(w)) for w in weights],
+        create_graph=create_graph, retain_graph=True, allow_unused=True,
+    )  # fmt: skip
+    return list(zip(mine, theirs, strict=True))
+
+
+def compare_gradients(pairs: list[tuple[Any, Any]], what: str) -> None:
+    """Compare gradients; no gradient equals a gradient of zeros."""
+    for i, (a, b) in enumerate(pairs):
+        if a is None and b is None:
+            continue
+        if b is None:
+            b = torch.zeros(tuple(a.shape), dtype=torch.float64)
+        if a is None:
+            a = tm.zeros(tuple(b.shape), dtype=tm.float64)
+        check_equal(a, b, f"{what} {i}", 1e-6, 1e-8)
+
+
+def run(name: str, variants: list[Any], stop: bool = False) -> Outcome:
+    """Run all samples of an op name; `stop` lets the first error through."""
+    functions = lookup(name)
+    if not functions:
+        return Outcome(0, 0, "not there")
+    good = total = 0
+    problem = ""
+    for info in variants:
+        for sample in info.sample_inputs("cpu", torch.float64, requires_grad=info.supports_autograd):
+            for function in functions:
+                total += 1
+                try:
+                    check_sample(function, info, sample, name in RANDOM)
+                    good += 1
+                except Exception as error:
+                    if stop:
+                        print(f"{name}{('/' + info.variant_test_name).rstrip('/')}: {sample}")
+                        raise
+                    kind = "refused" if isinstance(error, ToumeiError | TypeError) else "wrong"
+                    text = " ".join(str(error).split())[:160]
+                    problem = problem or f"{kind}: {type(error).__name__}: {text}"
+    return Outcome(good, total, problem)
+
+
+def run_all() -> Iterator[tuple[str, Outcome]]:
+    """Run every op name."""
+    for name, variants in sorted(infos().items()):
+        try:
+            yield name, run(name, variants)
+        except Exception as error:  # the database itself failed to make a sample
+            yield name, Outcome(0, 0, f"no samples: {type(error).__name__}")
+
+
+def table(results: list[tuple[str, Outcome]]) -> str:
+    """Write the results as docs/ops.md."""
+    there = [(n, o) for n, o in results if o.total]
+    full = [n for n, o in there if o.good == o.total]
+    lines = [
+        "# Ops, measured against PyTorch's OpInfo database",
+        "",
+        f"**{len(full)} op names** agree on every float64 sample in value, gradient and second",
+        f"gradient; {len(there) - len(full)} more are there in part. Made by",
+        "`python -m tests.oracle.opinfo --write docs/ops.md`.",
+        "",
+        "## Complete",
+        "",
+        ", ".join(f"`{n}`" for n in full),
+        "",
+        "## In part",
+        "",
+        "| op | samples that agree | first that doesn't |",
+        "|---|---|---|",
+    ]
+    for name, o in there:
+        if o.good < o.total:
+            lines.append(f"| `{name}` | {o.good} of {o.total} | {o.problem.replace('|', '/')[:110]} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--all", action="store_true", help="run every op, a line each")
+    parser.add_argument("--write", metavar="FILE", help="run every op and write the table")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    if args.all or args.write:
+        results = []
+        for name, o in run_all():
+            results.append((name, o))
+            mark = "ok  " if o.total and o.good == o.total else "part" if o.good else "    "
+            print(f"{mark} {name:45} {o.good:4}/{o.total:<4} {o.problem[:100]}", flush=True)
+        print(sum(o.total > 0 and o.good == o.total for _, o in results), "op names complete")
+        if args.write:
+            pathlib.Path(args.write).write_text(table(results), encoding="utf-8")
+    for name in args.names:
+        outcome = run(name, infos()[name], stop=not args.all)
+        print(f"{name}: {outcome.good} of {outcome.total} samples agree {outcome.problem}")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Toumei (透明, "transparent"): a deep-learning framework that a person can read end to end.
+
+    import toumei as tm
+    from toumei import nn
+    import toumei.nn.functional as F
+"""
+
+from __future__ import annotations
+
+from . import autograd
+from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .config import bool_ as bool
+from .config import (
+    float32,
+    float64,
+    get_default_dtype,
+    int32,
+    int64,
+    set_default_dtype,
+    uint8,
+)
+from .device import (
+    Generator,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    set_rng_state,
+)
+from .ops import *
+from .ops import __all__ as _ops
+from .tensor import Size, Tensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Generator",
+    "Size",
+    "Tensor",
+    "autograd",
+    "bool",
+    "default_generator",
+    "enable_grad",
+    "float32",
+    "float64",
+    "get_default_dtype",
+    "get_rng_state",
+    "initial_seed",
+    "int32",
+    "int64",
+    "is_grad_enabled",
+    "manual_seed",
+    "no_grad",
+    "set_default_dtype",
+    "set_grad_enabled",
+    "set_rng_state",
+    "uint8",
+    *_ops,
+]

@@ -1,0 +1,226 @@
+"""The backward driver: walks the graph in reverse, newest node first, without recursion."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from .config import config, grad_mode
+from .errors import GradError
+from .op import Composite, Gradient, Spec, Want
+from .tape import ACCUMULATE, Edge, Node, Saved, check_finite, wrap
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+
+def run_backward(
+    roots: Sequence[tuple[Node, int]],
+    gradients: Sequence[Tensor],
+    *,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+    targets: Sequence[tuple[Node, int]] | None = None,
+    accumulate: bool = True,
+) -> dict[tuple[Node, int], Tensor]:
+    """Walk the graph from the roots back, newest node first, and hand every node its gradients.
+
+    `targets` are the places whose gradients are returned; with them, only what leads there is
+    walked.  Leaves add theirs to `.grad` if `accumulate`.
+    """
+    wanted = None if targets is None else _leading_to({n for n, _ in targets}, [n for n, _ in roots])
+    found: dict[tuple[Node, int], Tensor] = {}
+    pending: dict[Node, list[Tensor | None]] = {}
+    heap: list[tuple[int, Node]] = []
+    owned: set[int] = {id(g._storage) for g in gradients}  # memory that a `.grad` may not take
+
+    def arrive(edge: Edge, g: Tensor, source: str) -> None:
+        if edge is None or (wanted is not None and edge[0] not in wanted):
+            return
+        node, index = edge
+        slots = pending.get(node)
+        if slots is None:
+            slots = pending[node] = [None] * len(node.outs)
+            heapq.heappush(heap, (-node.order, node))
+        g = _fit(g, node.outs[index], source)
+        before = slots[index]
+        slots[index] = g if before is None else before + g
+
+    with grad_mode(create_graph):
+        for root, g in zip(roots, gradients, strict=True):
+            arrive(root, g, "backward")
+        while heap:
+            node = heapq.heappop(heap)[1]
+            slots = _run_hooks(node, pending.pop(node))
+            for i, slot in enumerate(slots):
+                if slot is None:
+                    continue
+                if targets is not None and (node, i) in targets:
+                    found[node, i] = slot
+                if node.cells is not None and i in node.cells and accumulate:
+                    _accumulate(node, i, slot, create_graph, owned)
+            if node.op is ACCUMULATE or not any(s is not None for s in slots):
+                continue
+            for i, g in _differentiate(node, slots, wanted):
+                arrive(node.edges[i], g, node.name)
+            if not retain_graph:
+                node.kept = None
+    return found
+
+
+def _leading_to(targets: set[Node], roots: Iterable[Node]) -> set[Node]:
+    """Return the nodes, reachable from the roots, from which a target can be reached."""
+    seen, stack = set(roots), list(roots)
+    while stack:
+        for edge in stack.pop().edges:
+            if edge is not None and edge[0] not in seen:
+                seen.add(edge[0])
+                stack.append(edge[0])
+    leading: set[Node] = set()
+    for node in sorted(seen, key=lambda n: n.order):
+        if node in targets or any(e is not None and e[0] in leading for e in node.edges):
+            leading.add(node)
+    return leading
+
+
+def _fit(g: Tensor, spec: Spec, source: str) -> Tensor:
+    """Give a gradient the shape and dtype of what it belongs to."""
+    if g._data.shape != spec.shape:
+        g = g.sum_to_size(spec.shape)
+    if g._data.dtype != spec.dtype:
+        g = g.to(spec.dtype)
+    return g
+
+
+def _run_hooks(node: Node, slots: list[Tensor | None]) -> list[Tensor | None]:
+    for index, hooks in (node.hooks or {}).items():
+        for hook in list(hooks):
+            g = slots[index]
+            if g is not None:
+                new = hook(g)
+                slots[index] = g if new is None else new
+    return slots
+
+
+def _accumulate(node: Node, i: int, g: Tensor, create_graph: bool, owned: set[int]) -> None:
+    """Add to `.grad`, in place where no graph is wanted; never take memory that is in use."""
+    cell = node.cells[i]  # type: ignore[index]
+    if cell.grad is not None:
+        if create_graph or cell.grad._node is not None:
+            cell.grad = cell.grad + g
+        else:
+            cell.grad.add_(g)
+        return
+    if not create_graph:
+        taken = id(g._storage) in owned or g._parent is not None
+        if taken or type(g._data) is np.ndarray and g._data.base is not None:
+            g = g.clone()
+        owned.add(id(g._storage))
+    cell.grad = g
+
+
+def _differentiate(
+    node: Node, slots: list[Tensor | None], wanted: set[Node] | None
+) -> Iterable[tuple[int, Tensor]]:
+    """Yield (input, gradient) for the inputs of a node that need one."""
+    if node.kept is None:
+        raise GradError(
+            f"backward through {node.name} a second time: what it kept was freed after the first. "
+            "Use backward(retain_graph=True) the first time, or compute the loss again"
+        )
+    gy: Any = slots[0] if len(slots) == 1 else tuple(slots)
+    needed = [e is not None and (wanted is None or e[0] in wanted) for e in node.edges]
+    for gradient, kept in zip(node.op.gradients, node.kept, strict=True):
+        inputs = range(len(needed)) if gradient.inputs is None else gradient.inputs
+        if not any([needed[i] for i in inputs]):
+            continue
+        values = [_restore(v, want, node) for v, want in zip(kept, gradient.wants, strict=True)]
+        result = _call_gradient(node, gradient, gy, values)
+        grads = (result,) if gradient.inputs is not None else result
+        if len(grads) != len(inputs):
+            raise GradError(
+                f"{type(node.op).__name__}.{gradient.function} returned {len(grads)} gradients "
+                f"for {len(inputs)} inputs"
+            )
+        for i, g in zip(inputs, grads, strict=True):
+            if g is None or not needed[i]:
+                continue
+            _check_shape(node, gradient, i, g)
+            yield i, g.clone() if any(g is v for v in values) else g
+
+
+def _call_gradient(node: Node, gradient: Gradient, gy: Any, values: list[Any]) -> Any:
+    if gradient.function == "decompose":
+        result: Any = _vjp(cast(Composite, node.op).decompose, values, gy)
+    else:
+        flat: list[Any] = []
+        for value, want in zip(values, gradient.wants, strict=True):
+            flat += value if want.source == "input" and type(want.index) is slice else (value,)
+        result = getattr(node.op, gradient.function)(gy, *flat)
+    if config.debug:
+        grads = result if isinstance(result, tuple) else (result,)
+        arrays = [g._data for g in grads if g is not None]
+        check_finite(node.op, arrays, "backward", node.where, [])
+    return result
+
+
+def _vjp(function: Callable[..., Any], inputs: list[Tensor], gy: Any) -> tuple[Tensor | None, ...]:
+    """Return the gradients of a function of tensors by recording it: for composites."""
+    create_graph = config.grad
+    with grad_mode(True):
+        fresh = [t.view_as(t) if create_graph else t.detach() for t in inputs]
+        for t in fresh:
+            if t._data.dtype.kind == "f" and t._node is None:
+                t.requires_grad_()
+        outs = function(*fresh)
+    pairs = list(zip(outs, gy, strict=True)) if isinstance(outs, tuple) else [(outs, gy)]
+    pairs = [(o, g) for o, g in pairs if g is not None and o._edge() is not None]
+    targets = [t._edge() for t in fresh]
+    found = run_backward(
+        [o._edge() for o, _ in pairs],
+        [g for _, g in pairs],
+        create_graph=create_graph,
+        retain_graph=create_graph,
+        targets=[t for t in targets if t is not None],
+        accumulate=False,
+    )
+    return tuple(None if t is None else found.get(t) for t in targets)
+
+
+def _restore(value: Any, want: Want, node: Node) -> Any:
+    """Make a tensor of a saved value, in its old place in the graph."""
+    if type(value) is tuple:
+        return tuple([_restore_one(v, want, node, i) for i, v in enumerate(value)])
+    return _restore_one(value, want, node, 0)
+
+
+def _restore_one(saved: Any, want: Want, node: Node, i: int) -> Any:
+    if type(saved) is not Saved:
+        return saved
+    edge: Edge = (node, i) if want.source == "output" else saved.edge
+    if saved.version != saved.storage.version:
+        data = saved.data
+        raise GradError(
+            f"backward of {node.name} needs a {Spec(data.shape, data.dtype)} value that has been "
+            f"changed in place since (version {saved.version} was kept, it is at version "
+            f"{saved.storage.version}). Use the out-of-place form, or change a clone()"
+        )
+    t = wrap(saved.data, saved.storage)
+    if saved.data.dtype.kind == "f" and edge is not None:
+        t._node, t._index = edge
+    return t
+
+
+def _check_shape(node: Node, gradient: Gradient, i: int, g: Tensor) -> None:
+    """Refuse a gradient of the wrong shape: only ops that broadcast may return a larger one."""
+    edge = node.edges[i]
+    assert edge is not None
+    expected = edge[0].outs[edge[1]].shape
+    if g._data.shape != expected and not node.op.broadcasts:
+        raise GradError(
+            f"{type(node.op).__name__}.{gradient.function} returned a gradient of shape "
+            f"{g._data.shape} for an input of shape {expected}"
+        )

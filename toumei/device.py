@@ -1,0 +1,96 @@
+"""Where arrays live and where random numbers start.
+
+Only NumPy for now: `xp` is passed to every `forward`, so that another array library can take its
+place.  A Generator is a seed and a counter; each random op takes the pair as its key and the
+counter moves on, so a draw depends on nothing but (seed, counter, element index).
+"""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+xp: ModuleType = np
+
+
+class Generator:
+    """A source of random keys: a seed and the number of draws made so far.
+
+    >>> import toumei as tm
+    >>> g = tm.Generator().manual_seed(7)
+    >>> a = tm.rand(3, generator=g); g = g.manual_seed(7); bool((tm.rand(3, generator=g) == a).all())
+    True
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.state: np.ndarray[Any, Any] = np.zeros(2, np.int64)
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start again from `seed` (any integer below 2⁶⁴)."""
+        self.state[:] = np.array([seed % 2**64, 0], np.uint64).view(np.int64)
+        return self
+
+    def seed(self) -> int:
+        """Start again from a seed taken from the operating system, and return it."""
+        self.manual_seed(int.from_bytes(os.urandom(7), "little"))
+        return self.initial_seed()
+
+    def initial_seed(self) -> int:
+        """Return the seed that this generator started from."""
+        return int(self.state[0]) % 2**64
+
+    def get_state(self) -> np.ndarray[Any, Any]:
+        """Return (seed, counter), int64."""
+        return self.state.copy()
+
+    def set_state(self, state: Any) -> Generator:
+        """Continue from a state that `get_state` returned."""
+        values = np.asarray(state, np.int64)
+        if values.shape != (2,):
+            raise ValueError(f"a generator's state is two integers, not an array of {values.shape}")
+        self.state[:] = values
+        return self
+
+    def next_key(self) -> np.ndarray[Any, Any]:
+        """Return the key of the next draw and move on."""
+        key = self.state.copy()
+        self.state[1] += 1
+        return key
+
+
+_default = Generator(0)
+_default.seed()
+
+
+def default_generator() -> Generator:
+    """Return the generator that random ops use when none is given."""
+    return _default
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default generator; the same seed gives the same numbers on every machine.
+
+    >>> import toumei as tm
+    >>> _ = tm.manual_seed(0); a = tm.randn(2); _ = tm.manual_seed(0); bool((tm.randn(2) == a).all())
+    True
+    """
+    return _default.manual_seed(seed)
+
+
+def initial_seed() -> int:
+    """Return the seed of the default generator."""
+    return _default.initial_seed()
+
+
+def get_rng_state() -> np.ndarray[Any, Any]:
+    """Return the state of the default generator: (seed, counter), int64."""
+    return _default.get_state()
+
+
+def set_rng_state(state: Any) -> None:
+    """Continue the default generator from a state that `get_rng_state` returned."""
+    _default.set_state(state)

@@ -1,0 +1,199 @@
+"""Tensors made from nothing, from Python numbers, or from arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..config import get_default_dtype
+from ..errors import OpError, OpTypeError
+from ..op import RANK, DType
+from ..tape import Value, unsupported, wrap
+from .shape import sizes_of
+
+if TYPE_CHECKING:
+    from ..tensor import Tensor
+
+
+__all__ = [
+    "arange",
+    "as_tensor",
+    "empty",
+    "empty_like",
+    "eye",
+    "from_numpy",
+    "full",
+    "full_like",
+    "linspace",
+    "ones",
+    "ones_like",
+    "tensor",
+    "zeros",
+    "zeros_like",
+]
+
+
+def _finish(array: np.ndarray[Any, Any], requires_grad: bool) -> Tensor:
+    t = wrap(array)
+    return t.requires_grad_() if requires_grad else t
+
+
+def dtype_of(dtype: Any, default: Any = None) -> DType:
+    """Return `dtype` as one that tensors may have; the default float if None."""
+    if dtype is None:
+        return np.dtype(get_default_dtype() if default is None else default)
+    wanted = np.dtype(dtype)
+    if wanted not in RANK:
+        raise OpTypeError(unsupported(wanted))
+    return wanted
+
+
+def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Make a tensor of numbers, nested lists, arrays or tensors; the numbers are copied.
+
+    Python floats become the default float (float32), integers int64.
+
+    Args:
+        data: a number, nested sequences of numbers, an array or a tensor.
+        dtype: float32, float64, int64, int32, uint8 or bool; None takes the data's.
+        requires_grad: whether derivatives with respect to it are wanted.
+
+    Raises:
+        OpTypeError: no dtype of Toumei fits the data.
+
+    >>> import toumei as tm
+    >>> tm.tensor([[1, 2], [3, 4]]).dtype
+    dtype('int64')
+    """
+    if isinstance(data, Value):
+        array = np.array(data._data, copy=True)
+    elif isinstance(data, np.ndarray | np.generic):
+        array = np.array(data, copy=True)
+    else:
+        array = _from_python(data)
+    if dtype is not None:
+        array = array.astype(dtype_of(dtype))
+    if array.dtype not in RANK:
+        raise OpTypeError(f"tensor: {unsupported(array.dtype)}. Pass dtype= to convert")
+    return _finish(array, requires_grad)
+
+
+def _from_python(data: Any) -> np.ndarray[Any, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, Value):
+            return value._data
+        return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+    try:
+        array = np.array(plain(data))
+    except ValueError as error:
+        raise OpError(f"tensor: the nested sequences differ in length: {error}") from None
+    if array.dtype.kind == "f" and _has_only_python_floats(data):
+        return array.astype(get_default_dtype())
+    if array.dtype.kind not in "biuf":
+        raise OpTypeError(f"tensor: can't make numbers of {type(data).__name__}: {data!r:.60}")
+    return array
+
+
+def _has_only_python_floats(data: Any) -> bool:
+    while isinstance(data, list | tuple) and data:
+        data = data[0]
+    return not isinstance(data, Value | np.ndarray) and type(data).__module__ != "numpy"
+
+
+def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
+    """Make a tensor that shares its memory with an array: a change of one is seen in the other.
+
+    Raises:
+        OpTypeError: the array's dtype is none of Toumei's.
+    """
+    if not isinstance(array, np.ndarray):
+        raise OpTypeError(f"from_numpy: expected an array, got {type(array).__name__}")
+    if array.dtype not in RANK:
+        raise OpTypeError(f"from_numpy: {unsupported(array.dtype)}")
+    return wrap(array)
+
+
+def as_tensor(data: Any, dtype: Any = None) -> Tensor:
+    """Make a tensor, without a copy where the data is a tensor or an array already."""
+    if isinstance(data, Value):
+        return data.to(dtype_of(dtype, data._data.dtype))  # type: ignore[attr-defined,no-any-return]
+    if isinstance(data, np.ndarray) and data.dtype in RANK:
+        return from_numpy(data).to(dtype_of(dtype, data.dtype))
+    return tensor(data, dtype=dtype)
+
+
+def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor filled with one number.  Shape: -> size"""
+    kind = tensor(fill_value).dtype
+    return _finish(np.full(sizes_of((size,)), fill_value, dtype_of(dtype, kind)), requires_grad)
+
+
+def zeros(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of zeros.  Shape: -> size"""
+    return _finish(np.zeros(sizes_of(size), dtype_of(dtype)), requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of ones.  Shape: -> size"""
+    return _finish(np.ones(sizes_of(size), dtype_of(dtype)), requires_grad)
+
+
+def empty(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor whose numbers are whatever was in memory.  Shape: -> size"""
+    return _finish(np.empty(sizes_of(size), dtype_of(dtype)), requires_grad)
+
+
+def zeros_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros in the shape and dtype of `input`.  Shape: (…) -> (…)"""
+    return zeros(tuple(input.shape), dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
+
+
+def ones_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones in the shape and dtype of `input`.  Shape: (…) -> (…)"""
+    return ones(tuple(input.shape), dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
+
+
+def empty_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Unset numbers in the shape and dtype of `input`.  Shape: (…) -> (…)"""
+    return empty(tuple(input.shape), dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
+
+
+def full_like(
+    input: Tensor, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """One number in the shape and dtype of `input`.  Shape: (…) -> (…)"""
+    kind = dtype_of(dtype, input.dtype)
+    return full(tuple(input.shape), fill_value, dtype=kind, requires_grad=requires_grad)
+
+
+def arange(
+    start: float, end: float | None = None, step: float = 1, *, dtype: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """The numbers start, start + step, … below `end`.  Shape: -> (⌈(end − start)/step⌉)
+
+    >>> import toumei as tm
+    >>> tm.arange(1, 4)
+    tensor([1, 2, 3])
+    """
+    if end is None:
+        start, end = 0, start
+    whole = all(isinstance(v, int) for v in (start, end, step))
+    if step == 0 or (end - start) / step < 0:
+        raise OpError(f"arange: from {start} to {end} there is no way in steps of {step}")
+    kind = dtype_of(dtype, np.int64 if whole else None)
+    return _finish(np.arange(start, end, step).astype(kind), requires_grad)
+
+
+def linspace(
+    start: float, end: float, steps: int, *, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """`steps` numbers at equal distances from `start` to `end`, both included.  Shape: -> (steps)"""
+    return _finish(np.linspace(start, end, steps).astype(dtype_of(dtype)), requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones on the diagonal, zeros elsewhere.  Shape: -> (n, m)"""
+    return _finish(np.eye(n, m, dtype=dtype_of(dtype)), requires_grad)

@@ -1,0 +1,374 @@
+"""The tape: `apply` runs an op and notes it down; `backward.py` walks the notes in reverse.
+
+A tensor that needs a gradient points to a Node (the op that made it) or to a Leaf (it was made by
+the user).  A Node points to the nodes of its inputs, its *edges*, never to a tensor: so there are
+no cycles, and the graph goes when the last tensor that points into it goes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, cast
+
+import numpy as np
+
+from .config import config, get_default_dtype, grad_mode
+from .device import xp
+from .errors import (
+    AnomalyError,
+    OpError,
+    OpIndexError,
+    OpTypeError,
+    ToumeiError,
+    user_line,
+)
+from .op import (
+    DTYPES,
+    RANK,
+    Array,
+    Composite,
+    DType,
+    Op,
+    Refused,
+    Spec,
+    Want,
+    normal_dim,
+    result_type,
+)
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+Hook: TypeAlias = "Callable[[Tensor], Tensor | None]"
+Edge: TypeAlias = "tuple[Node, int] | None"
+Operand: TypeAlias = "Tensor | Array | float"  # what a binary op takes
+
+_order = itertools.count()
+
+
+class Storage:
+    """The identity of some memory; `version` counts the in-place changes to it."""
+
+    __slots__ = ("version",)
+
+    def __init__(self) -> None:
+        self.version = 0
+
+
+class Cell:
+    """Where a gradient is put: shared by a tensor and its node."""
+
+    __slots__ = ("grad",)
+
+    def __init__(self) -> None:
+        self.grad: Tensor | None = None
+
+
+class Saved(NamedTuple):
+    """A value kept for the backward pass, and how to see that nobody has overwritten it."""
+
+    data: Any
+    edge: Edge
+    storage: Storage
+    version: int
+
+
+class Node:
+    """One op that was applied: what the backward pass needs to know of it."""
+
+    __slots__ = ("cells", "edges", "hooks", "kept", "op", "order", "outs", "where")
+
+    def __init__(self, op: Op, edges: tuple[Edge, ...], outs: tuple[Spec, ...]) -> None:
+        self.op = op
+        self.edges = edges
+        self.outs = outs
+        self.kept: list[tuple[Any, ...]] | None = []  # per gradient function; None: freed
+        self.order = next(_order)
+        self.hooks: dict[int, list[Hook]] | None = None  # by output
+        self.cells: dict[int, Cell] | None = None  # by output: leaves and retain_grad
+        self.where = ""  # user's line and modules; debug mode only
+
+    @property
+    def name(self) -> str:
+        return self.op.name
+
+    def __repr__(self) -> str:
+        return f"<{type(self.op).__name__}>"
+
+
+class Accumulate(Op):
+    """Stands at the leaves: adds the gradient that arrives to `tensor.grad`."""
+
+
+class Leaf(Node):
+    """The node of a tensor made by the user that requires a gradient."""
+
+    __slots__ = ()
+
+    def __init__(self, spec: Spec, cell: Cell) -> None:
+        super().__init__(ACCUMULATE, (), (spec,))
+        self.cells = {0: cell}
+
+
+ACCUMULATE = Accumulate()
+
+
+class Value:
+    """What the tape knows of a tensor.  `Tensor` adds the methods that people call."""
+
+    _data: Any  # an array; a Spec while a step is traced
+    _storage: Storage
+    _node: Node | None = None
+    _index = 0  # which output of its node it is
+    _cell: Cell | None = None
+    _number: bool | int | float | None = None  # the Python number that it was made of
+    _parent: Value | None = None  # the tensor that it is a view of, through …
+    _view: Op | None = None  # … this op,
+    _version = 0  # and the storage's version at which its node was right
+
+    def _edge(self) -> Edge:
+        """Return where gradients of this tensor go."""
+        if self._parent is not None and self._version != self._storage.version:
+            _refresh(self)
+        return None if self._node is None else (self._node, self._index)
+
+
+T = TypeVar("T", bound=Value)
+_tensor_type: type[Value] = Value
+
+
+def tensor_type(cls: type[T]) -> type[T]:
+    """Make `cls` the type of the tensors that `apply` returns."""
+    global _tensor_type
+    _tensor_type = cls
+    return cls
+
+
+def wrap(data: Array | Spec, storage: Storage | None = None) -> Tensor:
+    """Make a tensor of an array, without a copy."""
+    t = _tensor_type.__new__(_tensor_type)
+    t._data = data
+    t._storage = Storage() if storage is None else storage
+    return cast("Tensor", t)
+
+
+def _refresh(view: Value) -> None:
+    """Give a view whose base was changed in place the node that it has now."""
+    assert view._parent is not None and view._view is not None
+    edge = view._parent._edge()
+    view._node = None
+    view._version = view._storage.version
+    if edge is not None:
+        with grad_mode(True):
+            record(view._view, (view._parent,), (view,))
+
+
+# --- forward -------------------------------------------------------------------------------------
+
+
+def lift(value: Any) -> Tensor:
+    """Make a tensor of a Python number (it adapts to the other dtypes) or of an array."""
+    if isinstance(value, bool | int | float | np.bool_):
+        dtype = DTYPES[0] if isinstance(value, bool | np.bool_) else np.dtype(np.int64)
+        t = wrap(np.asarray(value, get_default_dtype() if isinstance(value, float) else dtype))
+        t._number = value
+        return t
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        if array.dtype not in RANK:
+            raise OpTypeError(unsupported(array.dtype))
+        return wrap(array)
+    raise OpTypeError(f"expected a tensor or a number, got {type(value).__name__}: {value!r:.60}")
+
+
+def as_tensor(value: Any) -> Tensor:
+    """Return a tensor as it is; make one of a number or an array."""
+    return cast("Tensor", value) if isinstance(value, Value) else lift(value)
+
+
+def unsupported(dtype: Any) -> str:
+    """Say that a dtype can't be a tensor's, and which can."""
+    return f"{dtype} is no dtype of Toumei: it has {', '.join(map(str, DTYPES))}"
+
+
+def spec_of(t: Value) -> Spec:
+    """Return the shape and dtype of a tensor."""
+    return Spec(t._data.shape, t._data.dtype, t._number is not None)
+
+
+def _promote(op: Op, tensors: list[Tensor]) -> list[Tensor]:
+    start = op.promote_from
+    dtypes = {t._data.dtype for t in tensors[start:]}
+    if len(dtypes) == 1 and not any([t._number is not None for t in tensors[start:]]):
+        dtype: DType = dtypes.pop()
+    else:
+        dtype = result_type([spec_of(t) for t in tensors[start:]])
+    if op.promote == "float" and dtype.kind != "f":
+        dtype = get_default_dtype()
+    return tensors[:start] + [_to(t, dtype) for t in tensors[start:]]
+
+
+def _to(t: Tensor, dtype: DType) -> Tensor:
+    if t._number is not None:
+        return wrap(np.asarray(t._number).astype(dtype))
+    return t if t._data.dtype is dtype or t._data.dtype == dtype else t.to(dtype)
+
+
+def apply(op: Op, *args: Any) -> Any:
+    """Run an op on tensors (or numbers and arrays) and, where a gradient is needed, record it.
+
+    Returns a Tensor, or a tuple of them for an op with several outputs.
+
+    Raises:
+        OpError: the op can't take these arguments; the message says which and why.
+    """
+    tensors: list[Any] = [a if isinstance(a, Value) else lift(a) for a in args]
+    if op.promote:
+        tensors = _promote(op, tensors)
+    arrays = [t._data for t in tensors]
+    try:
+        result = _compute(op, arrays)
+    except (ToumeiError, MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        raise _explain(op, arrays, error) from None
+    several = type(result) is tuple
+    outs = [o if type(o) in _DATA else np.asarray(o) for o in (result if several else (result,))]
+    results = [_output(op, tensors, o) for o in outs]
+    if config.grad and any([t._node is not None or t._parent is not None for t in tensors]):
+        record(op, tensors, results)
+    if config.debug:
+        check_finite(op, outs, "forward", user_line(), config.modules)
+    return tuple(results) if several else results[0]
+
+
+_DATA = (np.ndarray, Spec)
+
+
+def _compute(op: Op, arrays: list[Any]) -> Any:
+    if any([type(a) is Spec for a in arrays]):
+        return infer(op, [a if type(a) is Spec else Spec(a.shape, a.dtype) for a in arrays])
+    if op.check is not None:
+        op.check(*arrays)
+    with np.errstate(all="ignore"):  # NaN and infinity are results, not warnings
+        return op.forward(xp, *arrays)
+
+
+def infer(op: Op, specs: Sequence[Spec]) -> Any:
+    """Return the Spec of the result of an op, or a tuple of them."""
+    if isinstance(op, Composite) and not hasattr(op, "infer"):
+        with grad_mode(False):
+            result = op.decompose(*map(wrap, specs))
+        return tuple(r._data for r in result) if type(result) is tuple else result._data
+    return op.infer(*specs)
+
+
+def _output(op: Op, inputs: Sequence[Value], data: Any) -> Tensor:
+    if op.is_view:
+        source = inputs[0]
+        if type(data) is Spec or np.may_share_memory(data, source._data):
+            out = wrap(data, source._storage)
+            out._parent, out._view = source, op
+            out._version = source._storage.version
+            return out
+    return wrap(data, Storage())
+
+
+def _explain(op: Op, arrays: Sequence[Any], error: Exception) -> ToumeiError:
+    """Turn what went wrong into a message: the call, the reason."""
+    specs = [a if isinstance(a, Spec) else Spec(a.shape, a.dtype) for a in arrays]
+    reason: Exception = error
+    if not isinstance(error, Refused):
+        try:
+            infer(op, specs)
+        except Exception as better:
+            reason = better
+    if isinstance(reason, ToumeiError):
+        return reason
+    text = str(reason) if isinstance(reason, Refused) else f"{type(reason).__name__}: {reason}"
+    return getattr(reason, "error", OpError)(f"{call_text(op, specs)}: {text}")  # type: ignore[no-any-return]
+
+
+def call_text(op: Op, specs: Sequence[Spec]) -> str:
+    """Write a call as "matmul(a: float32[8, 100], b: float32[50, 10])"."""
+    names = itertools.chain(() if op.variadic else op.params, itertools.repeat(""))
+    args = [f"{n}: {s}" if n else f"{s}" for n, s in zip(names, specs, strict=False)]
+    args += [f"{f}={getattr(op, f)!r}" for f in op.fields]
+    return f"{op.name}({', '.join(args)})"
+
+
+def dims_of(name: str, x: Value, dim: Any) -> tuple[int, ...]:
+    """Return dimensions counted from the front: all of them for None and (), as in PyTorch.
+
+    Raises:
+        OpIndexError: one is out of range.
+        OpError: one is named twice.
+    """
+    ndim = len(x._data.shape)
+    if dim is None or (isinstance(dim, tuple | list) and not dim):
+        return tuple(range(ndim))
+    try:
+        dims = [normal_dim(int(d), ndim) for d in (dim if isinstance(dim, tuple | list) else (dim,))]
+    except Refused as reason:
+        raise OpIndexError(f"{name}({spec_of(x)}): {reason}") from None
+    if len(set(dims)) < len(dims):
+        raise OpError(f"{name}({spec_of(x)}): the dimensions {dim} name one twice")
+    return tuple(dims) if ndim else ()
+
+
+def record(op: Op, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
+    """Note an op down for the backward pass, unless no input needs a gradient."""
+    edges = tuple([t._edge() for t in inputs])
+    if not any(edges) or not op.gradients:
+        return
+    floats = [(i, t) for i, t in enumerate(outputs) if t._data.dtype.kind == "f"]
+    if not floats:
+        return
+    node = Node(op, edges, tuple([Spec(t._data.shape, t._data.dtype) for t in outputs]))
+    for gradient in op.gradients:
+        kept: tuple[Any, ...] = ()
+        if gradient.inputs is None or edges[gradient.inputs[0]] is not None:
+            kept = tuple([_keep(want, inputs, edges, outputs, node) for want in gradient.wants])
+        node.kept.append(kept)  # type: ignore[union-attr]
+    if config.debug:
+        node.where = "\n  in ".join([user_line(), *reversed(config.modules)])
+    for i, t in floats:
+        t._node, t._index = node, i
+
+
+def _keep(
+    want: Want,
+    inputs: Sequence[Value],
+    edges: Sequence[Edge],
+    outputs: Sequence[Value],
+    node: Node,
+) -> Any:
+    tensors = inputs if want.source == "input" else outputs
+    if type(want.index) is int and want.index >= len(tensors):
+        return None  # an optional input that wasn't given
+    if want.kind == "spec":
+        group: list[Any] = [Spec(t._data.shape, t._data.dtype) for t in tensors]
+    elif want.source == "output":  # without an edge: it would be a cycle; `_restore` adds it
+        group = [Saved(t._data, None, t._storage, t._storage.version) for t in outputs]
+    else:
+        group = [
+            Saved(t._data, e, t._storage, t._storage.version)
+            for t, e in zip(inputs, edges, strict=True)
+        ]
+    kept = group[want.index]
+    return tuple(kept) if type(want.index) is slice else kept
+
+
+def check_finite(op: Op, arrays: Sequence[Any], phase: str, where: str, modules: list[str]) -> None:
+    """Debug mode: stop at the first NaN or infinity."""
+    for array in arrays:
+        if type(array) is np.ndarray and array.dtype.kind == "f" and not np.isfinite(array).all():
+            what = "NaN" if np.isnan(array).any() else "infinity"
+            count = int((~np.isfinite(array)).sum())
+            error = AnomalyError(
+                f"{phase} of {op.name} made the first {what} ({count} of {array.size} values of "
+                f"{Spec(array.shape, array.dtype)} are not finite)"
+            )
+            error.where, error.modules = where, list(reversed(modules))
+            raise error

@@ -1,0 +1,445 @@
+"""Tensor: an array that remembers how it was made, with PyTorch's methods.
+
+The methods are the functions of `toumei.ops` under the same names; what stands here in full is
+what a tensor is by itself: its data, its place in the graph, and how it prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+
+from .backward import run_backward
+from .config import bool_, float32, float64, int32, int64, uint8
+from .errors import GradError, OpError, OpTypeError
+from .op import Array, DType
+from .methods import TensorMethods
+from .ops import creation, elementwise
+from .tape import Cell, Hook, Leaf, Storage, Value, lift, spec_of, tensor_type, wrap
+
+
+class Size(tuple[int, ...]):
+    """A shape: a tuple of ints that knows how many elements it holds."""
+
+    def numel(self) -> int:
+        """Return the number of elements."""
+        return int(np.prod(self, dtype=np.int64))
+
+    def __repr__(self) -> str:
+        return f"Size([{', '.join(map(str, self))}])"
+
+
+class RemovableHandle:
+    """What `register_hook` returns: `remove()` takes the hook away."""
+
+    def __init__(self, hooks: list[Any], hook: Any) -> None:
+        self._hooks, self._hook = hooks, hook
+
+    def remove(self) -> None:
+        """Take the hook away; a second call does nothing."""
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+
+@tensor_type
+class Tensor(TensorMethods):
+    """An n-dimensional array with a place in the graph of derivatives.
+
+    Args:
+        data: numbers, nested lists, an array or a tensor (copied, as by `tm.tensor`).
+        dtype: float32, float64, int64, int32, uint8 or bool.
+        requires_grad: whether derivatives with respect to it are wanted.
+
+    >>> import toumei as tm
+    >>> x = tm.tensor([1.0, 2.0], requires_grad=True)
+    >>> (x ** 2).sum().backward()
+    >>> x.grad
+    tensor([2., 4.])
+    """
+
+    def __init__(self, data: Any = (), *, dtype: Any = None, requires_grad: bool = False) -> None:
+        made = creation.tensor(data, dtype=dtype)
+        self._data, self._storage = made._data, made._storage
+        self.requires_grad = requires_grad
+
+    # --- what it is ---
+
+    @property
+    def shape(self) -> Size:
+        return Size(self._data.shape)
+
+    @property
+    def dtype(self) -> DType:
+        return cast(DType, self._data.dtype)
+
+    @property
+    def ndim(self) -> int:
+        return len(self._data.shape)
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
+    def itemsize(self) -> int:
+        return cast(int, self._data.dtype.itemsize)
+
+    def size(self, dim: int | None = None) -> Any:
+        """Return the shape, or the size of one dimension."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        """Return the number of dimensions."""
+        return self.ndim
+
+    def numel(self) -> int:
+        """Return the number of elements."""
+        return self.shape.numel()
+
+    nelement = numel
+
+    def element_size(self) -> int:
+        """Return the bytes of one element."""
+        return self.itemsize
+
+    def is_floating_point(self) -> bool:
+        """Tell whether the dtype is float32 or float64."""
+        return self.dtype.kind == "f"
+
+    def is_contiguous(self) -> bool:
+        """Tell whether the elements lie in memory in the order of their indices."""
+        return bool(self._data.flags.c_contiguous)
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Return how many elements apart neighbours lie, for all dimensions or for one."""
+        steps = tuple(s // self.itemsize for s in self._data.strides)
+        return steps if dim is None else steps[dim]
+
+    def storage_offset(self) -> int:
+        """Return how many elements after the start of its memory it begins."""
+        base = self._data
+        while isinstance(base.base, np.ndarray):
+            base = base.base
+        return int((self._data.ctypes.data - base.ctypes.data) // self.itemsize)
+
+    def data_ptr(self) -> int:
+        """Return the address of the first element."""
+        return int(self._data.ctypes.data)
+
+    # --- its place in the graph ---
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._edge() is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask for derivatives with respect to this tensor, or no longer.
+
+        Raises:
+            GradError: it isn't a leaf, or its dtype has no derivatives.
+        """
+        if requires_grad == self.requires_grad:
+            return self
+        if self._node is not None and not isinstance(self._node, Leaf):
+            raise GradError("requires_grad can be turned off only on a leaf; use detach() here")
+        if requires_grad and self.dtype.kind != "f":
+            raise GradError(f"only floating-point tensors can require gradients, not {self.dtype}")
+        self._cell = self._cell or Cell()
+        self._node, self._index = (Leaf(spec_of(self), self._cell), 0) if requires_grad else (None, 0)
+        if self._parent is not None:  # a view made without a graph, now a leaf of its own
+            self._parent = self._view = None
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        edge = self._edge()
+        return edge is None or isinstance(edge[0], Leaf)
+
+    @property
+    def grad(self) -> Tensor | None:
+        return None if self._cell is None else self._cell.grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
+            raise GradError(f"a gradient of {spec_of(value)} can't belong to {spec_of(self)}")
+        self._cell = self._cell or Cell()
+        self._cell.grad = value
+
+    @property
+    def grad_fn(self) -> Any:
+        """The op's node that made this tensor; None for a leaf."""
+        edge = self._edge()
+        return None if edge is None or isinstance(edge[0], Leaf) else edge[0]
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory outside of the graph; changes through it are not noticed."""
+        return wrap(self._data, Storage())
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        self._data = value._data
+
+    def detach(self) -> Tensor:
+        """Return the same memory outside of the graph."""
+        return wrap(self._data, self._storage)
+
+    def detach_(self) -> Tensor:
+        """Take this tensor out of the graph."""
+        self._node, self._index, self._parent, self._view = None, 0, None, None
+        return self
+
+    def retain_grad(self) -> None:
+        """Keep `.grad` although this tensor isn't a leaf."""
+        edge = self._edge()
+        if edge is None:
+            raise GradError("retain_grad needs a tensor that requires grad")
+        self._cell = self._cell or Cell()
+        edge[0].cells = {**(edge[0].cells or {}), edge[1]: self._cell}
+
+    @property
+    def retains_grad(self) -> bool:
+        edge = self._edge()
+        return edge is not None and not self.is_leaf and edge[1] in (edge[0].cells or {})
+
+    def register_hook(self, hook: Hook) -> RemovableHandle:
+        """Call `hook(gradient)` when this tensor's gradient is known; it may return another one."""
+        edge = self._edge()
+        if edge is None:
+            raise GradError("register_hook needs a tensor that requires grad")
+        node, index = edge
+        node.hooks = node.hooks or {}
+        hooks = node.hooks.setdefault(index, [])
+        hooks.append(hook)
+        return RemovableHandle(hooks, hook)
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
+        """Add the derivatives of this tensor to `.grad` of every leaf that it depends on.
+
+        Args:
+            gradient: what to weigh the elements with; may be left out for a single element.
+            retain_graph: keep the graph, so that backward can run again (default: create_graph).
+            create_graph: record the derivatives themselves, for higher orders.
+            inputs: the tensors whose `.grad` is wanted (default: all leaves).
+
+        Raises:
+            GradError: the tensor doesn't depend on anything that requires grad, the graph was
+                freed, or a value that is needed has been changed in place.
+        """
+        edge = self._edge()
+        if edge is None:
+            raise GradError(
+                f"backward on {spec_of(self)}: it doesn't depend on any tensor that requires grad"
+            )
+        retain = create_graph if retain_graph is None else retain_graph
+        start = initial_gradient(self, gradient)
+        if inputs is None:
+            run_backward([edge], [start], retain_graph=retain, create_graph=create_graph)
+            return
+        tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+        _backward_to(tensors, edge, start, retain, create_graph)
+
+    # --- out into the world ---
+
+    def numpy(self) -> Array:
+        """Return the array itself: memory is shared.
+
+        Raises:
+            GradError: the tensor requires grad: say `.detach().numpy()`.
+        """
+        if self.requires_grad:
+            raise GradError("numpy() on a tensor that requires grad: use .detach().numpy()")
+        return self._array()
+
+    def _array(self) -> Array:
+        return cast(Array, self._data)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    __array_priority__ = 1000
+    __array_ufunc__ = None  # array + tensor is the tensor's business
+
+    def item(self) -> Any:
+        """Return the only element as a Python number."""
+        if self._data.size != 1:
+            raise OpError(f"item() needs a tensor of one element, this is {spec_of(self)}")
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """Return nested lists of Python numbers."""
+        return self._data.tolist()
+
+    def to(self, *args: Any, dtype: Any = None, copy: bool = False) -> Tensor:
+        """Return this tensor with another dtype; the only device is "cpu"."""
+        for arg in args:
+            if isinstance(arg, str) and arg.split(":")[0] in ("cpu", "cuda", "mps", "meta"):
+                if arg != "cpu":
+                    raise OpError(f"to({arg!r}): the only device is 'cpu'")
+            else:
+                dtype = arg.dtype if isinstance(arg, Tensor) else arg
+        out = self if dtype is None else elementwise.cast(self, dtype)
+        return out.clone() if copy and out is self else out
+
+    def type(self, dtype: Any = None) -> Any:
+        """Return the dtype, or this tensor with another one."""
+        return self.dtype if dtype is None else self.to(dtype)
+
+    def cpu(self) -> Tensor:
+        """Return the tensor itself: it is on the CPU."""
+        return self
+
+    # --- Python's protocols ---
+
+    def __len__(self) -> Any:
+        if not self._data.shape:
+            raise OpTypeError("len() of a tensor without dimensions")
+        return self._data.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self._data.shape:
+            raise OpTypeError("a tensor without dimensions can't be iterated over")
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> Any:
+        if self._data.size != 1:
+            raise OpError(
+                f"the truth of {spec_of(self)} is ambiguous: use .any(), .all() or a comparison"
+            )
+        return bool(self._data.item())
+
+    def __int__(self) -> Any:
+        return int(self.item())
+
+    def __float__(self) -> Any:
+        return float(self.item())
+
+    def __index__(self) -> Any:
+        if self.dtype.kind == "f":
+            raise OpTypeError(f"{spec_of(self)} can't be used as an index")
+        return int(self.item())
+
+    def __contains__(self, value: Any) -> Any:
+        return bool((self._data == (value._data if isinstance(value, Value) else value)).any())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and not self._data.shape else repr(self)
+
+    def __repr__(self) -> str:
+        data = self._data
+        if not isinstance(data, np.ndarray):
+            return f"tensor(..., shape={tuple(data.shape)}, dtype={data.dtype})"
+        text = np.array2string(data, separator=", ", prefix="tensor(", precision=4, threshold=1000)
+        notes = []
+        if data.dtype not in (bool_, int64, float32) or data.size == 0:
+            notes.append(f"dtype={data.dtype}")
+        if data.size == 0 and data.ndim != 1:
+            notes.append(f"shape={data.shape}")
+        if self.grad_fn is not None:
+            notes.append(f"grad_fn={self.grad_fn!r}")
+        elif self.requires_grad:
+            notes.append("requires_grad=True")
+        return f"tensor({', '.join([text, *notes])})"
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise GradError("only leaves can be deep-copied: detach() or clone() this tensor first")
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update({k: v for k, v in vars(self).items() if not k.startswith("_")})
+        copy._data, copy._storage = self._data.copy(), Storage()
+        memo[id(self)] = copy
+        if self.requires_grad:
+            copy.requires_grad_()
+        if self.grad is not None:
+            copy.grad = self.grad.detach().clone()
+        return copy
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("tensors aren't pickled: use tm.save and tm.load")
+
+    # --- casts (last: their names hide the builtins from here on) ---
+
+    def float(self) -> Tensor:
+        return self.to(float32)
+
+    def double(self) -> Tensor:
+        return self.to(float64)
+
+    def long(self) -> Tensor:
+        return self.to(int64)
+
+    def int(self) -> Tensor:
+        return self.to(int32)
+
+    def byte(self) -> Tensor:
+        return self.to(uint8)
+
+    def bool(self) -> Tensor:
+        return self.to(bool_)
+
+
+def initial_gradient(output: Tensor, gradient: Any) -> Tensor:
+    """Return the gradient that a backward pass starts with: ones for a single element."""
+    if gradient is None:
+        if output._data.size != 1:
+            raise GradError(
+                f"backward on {spec_of(output)}: only a single element has a gradient by itself. "
+                "Use .sum() or .mean() first, or pass gradient="
+            )
+        return wrap(np.ones(output._data.shape, output._data.dtype))
+    value: Tensor = gradient if isinstance(gradient, Tensor) else lift(gradient)
+    if value.shape != output.shape:
+        raise GradError(f"a gradient of {spec_of(value)} can't belong to {spec_of(output)}")
+    return value
+
+
+def _backward_to(tensors: Any, edge: Any, start: Tensor, retain: bool, create_graph: bool) -> None:
+    edges = [t._edge() for t in tensors]
+    if None in edges:
+        raise GradError("backward(inputs=…): one of the inputs doesn't require grad")
+    found = run_backward(
+        [edge], [start], retain_graph=retain, create_graph=create_graph, targets=edges, accumulate=False
+    )
+    for t, e in zip(tensors, edges, strict=True):
+        if e in found:
+            t.grad = found[e] if t.grad is None else t.grad + found[e]
+
+
+
+class Parameter(Tensor):
+    """A tensor that a module learns: it requires grad and appears in `module.parameters()`."""
+
+    def __init__(self, data: Any = (), requires_grad: bool = True) -> None:
+        made = creation.as_tensor(data)
+        self._data, self._storage = made._data, made._storage
+        self.requires_grad = requires_grad
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
+
+class Buffer(Tensor):
+    """A tensor that belongs to a module without being learnt, such as a running mean.
+
+    Args:
+        data: numbers, an array or a tensor.
+        persistent: whether it is part of the module's `state_dict`.
+    """
+
+    def __init__(self, data: Any = (), *, persistent: bool = True) -> None:
+        made = creation.as_tensor(data)
+        self._data, self._storage = made._data, made._storage
+        self.persistent = persistent
