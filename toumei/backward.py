@@ -162,8 +162,7 @@ def _call_gradient(node: Node, gradient: Gradient, gy: Any, values: list[Any]) -
         result = getattr(node.op, gradient.function)(gy, *flat)
     if config.debug:
         grads = result if isinstance(result, tuple) else (result,)
-        arrays = [g._data for g in grads if g is not None]
-        check_finite(node.op, arrays, "backward", node.where, [])
+        check_finite(node.op, [g for g in grads if g is not None], "backward", node.where, [])
     return result
 
 

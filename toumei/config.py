@@ -5,11 +5,15 @@ One small object.  Grad mode and debug mode belong to a thread; the default dtyp
 
 from __future__ import annotations
 
+import contextvars
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 float32 = np.dtype("float32")
 float64 = np.dtype("float64")
@@ -28,6 +32,9 @@ class _Config(threading.local):
     def __init__(self) -> None:
         self.grad = True
         self.debug = False
+        self.quiet = False  # whether NumPy's warnings are silenced already
+        with np.errstate(all="ignore"):
+            self._silence = contextvars.copy_context()  # entering it is cheaper than np.errstate
         self.modules: list[str] = []  # the modules being called, outermost first; debug mode only
 
 
@@ -73,3 +80,14 @@ def debug_mode(on: bool) -> Iterator[None]:
         yield
     finally:
         config.debug = before
+
+
+def run_quietly(function: Callable[..., T], *args: object) -> T:
+    """Call a function of arrays; NaN and infinity are results, as everywhere here, not warnings."""
+    if config.quiet:
+        return function(*args)
+    config.quiet = True
+    try:
+        return config._silence.run(function, *args)
+    finally:
+        config.quiet = False

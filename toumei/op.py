@@ -25,7 +25,7 @@ gradient arrived.  The *kind* of an op (Elementwise, Reduction, View …) gives 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
@@ -246,20 +246,21 @@ def category(dtype: DType) -> int:
     return _CATEGORY[dtype.kind]
 
 
-def result_type(specs: list[Spec]) -> DType:
-    """Return the common dtype: tensors with dimensions decide, then 0-d tensors, then numbers.
+def result_type(arguments: Sequence[tuple[DType, bool, bool]]) -> DType:
+    """Return the common dtype of arguments, each given as (dtype, is 0-d, is a Python number).
 
-    A later group counts only if its category (bool < integer < float) is higher.
+    Tensors with dimensions decide; 0-d tensors, and after them numbers, count only if their
+    category (bool < integer < float) is higher.
     """
     best: DType | None = None
-    for belongs in (
-        lambda s: s.shape != () and not s.weak,
-        lambda s: s.shape == () and not s.weak,
-        lambda s: s.weak,
-    ):
-        ranks = [RANK[s.dtype] for s in specs if belongs(s)]
-        if ranks:
-            dtype = DTYPES[max(ranks)]
+    groups = (
+        [d for d, scalar, number in arguments if not scalar and not number],
+        [d for d, scalar, number in arguments if scalar and not number],
+        [d for d, _, number in arguments if number],
+    )
+    for group in groups:
+        if group:
+            dtype = DTYPES[max([RANK[d] for d in group])]
             if best is None or category(dtype) > category(best):
                 best = dtype
     assert best is not None, "result_type of nothing"

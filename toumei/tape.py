@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from .config import config, get_default_dtype, grad_mode
+from .config import config, get_default_dtype, grad_mode, run_quietly
 from .device import xp
 from .errors import (
     AnomalyError,
@@ -147,10 +147,10 @@ def tensor_type(cls: type[T]) -> type[T]:
 
 def wrap(data: Array | Spec, storage: Storage | None = None) -> Tensor:
     """Make a tensor of an array, without a copy."""
-    t = _tensor_type.__new__(_tensor_type)
+    t: Any = _tensor_type.__new__(_tensor_type)
     t._data = data
-    t._storage = Storage() if storage is None else storage
-    return cast("Tensor", t)
+    t._storage = storage or Storage()
+    return t  # type: ignore[no-any-return]
 
 
 def _refresh(view: Value) -> None:
@@ -167,11 +167,15 @@ def _refresh(view: Value) -> None:
 # --- forward -------------------------------------------------------------------------------------
 
 
+# The dtype of Python's numbers; None stands for the default float.
+_NUMBERS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: None}
+
+
 def lift(value: Any) -> Tensor:
     """Make a tensor of a Python number (it adapts to the other dtypes) or of an array."""
-    if isinstance(value, bool | int | float | np.bool_):
-        dtype = DTYPES[0] if isinstance(value, bool | np.bool_) else np.dtype(np.int64)
-        t = wrap(np.asarray(value, get_default_dtype() if isinstance(value, float) else dtype))
+    if type(value) in _NUMBERS or isinstance(value, bool | int | float | np.bool_):
+        kind = _NUMBERS.get(type(value)) or (np.bool_ if isinstance(value, np.bool_) else None)
+        t = wrap(np.array(value, get_default_dtype() if kind is None else kind))
         t._number = value
         return t
     if isinstance(value, np.ndarray | np.generic):
@@ -197,22 +201,22 @@ def spec_of(t: Value) -> Spec:
     return Spec(t._data.shape, t._data.dtype, t._number is not None)
 
 
-def _promote(op: Op, tensors: list[Tensor]) -> list[Tensor]:
+def _promote(op: Op, tensors: list[Any]) -> list[Any]:
     start = op.promote_from
-    dtypes = {t._data.dtype for t in tensors[start:]}
-    if len(dtypes) == 1 and not any([t._number is not None for t in tensors[start:]]):
-        dtype: DType = dtypes.pop()
-    else:
-        dtype = result_type([spec_of(t) for t in tensors[start:]])
+    group = tensors[start:] if start else tensors
+    dtype: DType = group[0]._data.dtype
+    for t in group:
+        if t._number is not None or t._data.dtype is not dtype:
+            dtype = result_type([(t._data.dtype, t._data.shape == (), t._number is not None) for t in group])
+            break
     if op.promote == "float" and dtype.kind != "f":
         dtype = get_default_dtype()
-    return tensors[:start] + [_to(t, dtype) for t in tensors[start:]]
+    group = [t if t._data.dtype is dtype else _to(t, dtype) for t in group]
+    return tensors[:start] + group if start else group
 
 
 def _to(t: Tensor, dtype: DType) -> Tensor:
-    if t._number is not None:
-        return wrap(np.asarray(t._number).astype(dtype))
-    return t if t._data.dtype is dtype or t._data.dtype == dtype else t.to(dtype)
+    return t.to(dtype) if t._number is None else wrap(np.array(t._number).astype(dtype))
 
 
 def apply(op: Op, *args: Any) -> Any:
@@ -234,25 +238,24 @@ def apply(op: Op, *args: Any) -> Any:
     except Exception as error:
         raise _explain(op, arrays, error) from None
     several = type(result) is tuple
-    outs = [o if type(o) in _DATA else np.asarray(o) for o in (result if several else (result,))]
-    results = [_output(op, tensors, o) for o in outs]
-    if config.grad and any([t._node is not None or t._parent is not None for t in tensors]):
-        record(op, tensors, results)
+    results = [_output(op, tensors, o) for o in (result if several else (result,))]
+    if config.grad:
+        for t in tensors:
+            if t._node is not None or t._parent is not None:
+                record(op, tensors, results)
+                break
     if config.debug:
-        check_finite(op, outs, "forward", user_line(), config.modules)
+        check_finite(op, results, "forward", user_line(), config.modules)
     return tuple(results) if several else results[0]
 
 
-_DATA = (np.ndarray, Spec)
-
-
 def _compute(op: Op, arrays: list[Any]) -> Any:
-    if any([type(a) is Spec for a in arrays]):
-        return infer(op, [a if type(a) is Spec else Spec(a.shape, a.dtype) for a in arrays])
+    for a in arrays:
+        if type(a) is Spec:
+            return infer(op, [a if type(a) is Spec else Spec(a.shape, a.dtype) for a in arrays])
     if op.check is not None:
         op.check(*arrays)
-    with np.errstate(all="ignore"):  # NaN and infinity are results, not warnings
-        return op.forward(xp, *arrays)
+    return run_quietly(op.forward, xp, *arrays)
 
 
 def infer(op: Op, specs: Sequence[Spec]) -> Any:
@@ -265,6 +268,8 @@ def infer(op: Op, specs: Sequence[Spec]) -> Any:
 
 
 def _output(op: Op, inputs: Sequence[Value], data: Any) -> Tensor:
+    if type(data) is not np.ndarray and type(data) is not Spec:
+        data = np.asarray(data)  # NumPy returns scalars for 0-d results
     if op.is_view:
         source = inputs[0]
         if type(data) is Spec or np.may_share_memory(data, source._data):
@@ -272,7 +277,7 @@ def _output(op: Op, inputs: Sequence[Value], data: Any) -> Tensor:
             out._parent, out._view = source, op
             out._version = source._storage.version
             return out
-    return wrap(data, Storage())
+    return wrap(data)
 
 
 def _explain(op: Op, arrays: Sequence[Any], error: Exception) -> ToumeiError:
@@ -319,50 +324,43 @@ def dims_of(name: str, x: Value, dim: Any) -> tuple[int, ...]:
 
 def record(op: Op, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
     """Note an op down for the backward pass, unless no input needs a gradient."""
-    edges = tuple([t._edge() for t in inputs])
+    edges = tuple([(t._node, t._index) if t._node is not None and t._parent is None else t._edge() for t in inputs])
     if not any(edges) or not op.gradients:
         return
-    floats = [(i, t) for i, t in enumerate(outputs) if t._data.dtype.kind == "f"]
-    if not floats:
-        return
     node = Node(op, edges, tuple([Spec(t._data.shape, t._data.dtype) for t in outputs]))
+    kept = node.kept = []
     for gradient in op.gradients:
-        kept: tuple[Any, ...] = ()
         if gradient.inputs is None or edges[gradient.inputs[0]] is not None:
-            kept = tuple([_keep(want, inputs, edges, outputs, node) for want in gradient.wants])
-        node.kept.append(kept)  # type: ignore[union-attr]
+            kept.append([_keep(want, inputs, edges, outputs) for want in gradient.wants])
+        else:
+            kept.append(())
+    for i, t in enumerate(outputs):
+        if t._data.dtype.kind == "f":
+            t._node, t._index = node, i
     if config.debug:
         node.where = "\n  in ".join([user_line(), *reversed(config.modules)])
-    for i, t in floats:
-        t._node, t._index = node, i
 
 
-def _keep(
-    want: Want,
-    inputs: Sequence[Value],
-    edges: Sequence[Edge],
-    outputs: Sequence[Value],
-    node: Node,
-) -> Any:
-    tensors = inputs if want.source == "input" else outputs
-    if type(want.index) is int and want.index >= len(tensors):
-        return None  # an optional input that wasn't given
+def _keep(want: Want, inputs: Sequence[Value], edges: Sequence[Edge], outputs: Sequence[Value]) -> Any:
+    kind, source, which = want
+    tensors = inputs if source == "input" else outputs
+    if type(which) is slice:
+        return tuple([_keep_one(want, tensors[i], edges, i) for i in range(len(tensors))[which]])
+    # An optional input may be absent.
+    return _keep_one(want, tensors[which], edges, which) if which < len(tensors) else None
+
+
+def _keep_one(want: Want, t: Value, edges: Sequence[Edge], i: int) -> Any:
     if want.kind == "spec":
-        group: list[Any] = [Spec(t._data.shape, t._data.dtype) for t in tensors]
-    elif want.source == "output":  # without an edge: it would be a cycle; `_restore` adds it
-        group = [Saved(t._data, None, t._storage, t._storage.version) for t in outputs]
-    else:
-        group = [
-            Saved(t._data, e, t._storage, t._storage.version)
-            for t, e in zip(inputs, edges, strict=True)
-        ]
-    kept = group[want.index]
-    return tuple(kept) if type(want.index) is slice else kept
+        return Spec(t._data.shape, t._data.dtype)
+    # An output is kept without its edge: that would be a cycle.  `_restore` adds it.
+    edge = edges[i] if want.source == "input" else None
+    return Saved(t._data, edge, t._storage, t._storage.version)
 
 
-def check_finite(op: Op, arrays: Sequence[Any], phase: str, where: str, modules: list[str]) -> None:
+def check_finite(op: Op, tensors: Sequence[Value], phase: str, where: str, modules: list[str]) -> None:
     """Debug mode: stop at the first NaN or infinity."""
-    for array in arrays:
+    for array in [t._data for t in tensors]:
         if type(array) is np.ndarray and array.dtype.kind == "f" and not np.isfinite(array).all():
             what = "NaN" if np.isnan(array).any() else "infinity"
             count = int((~np.isfinite(array)).sum())
