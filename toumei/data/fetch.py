@@ -228,6 +228,10 @@ def _disk_full(part: Path, total: int | None) -> SaveError:
 
 def _unpack(archive: Path, target: Path) -> Path:
     """Unpack an archive beside `target`, move the folder there in one step, drop the archive."""
+    if not hasattr(tarfile, "data_filter"):
+        raise DataError("archives are unpacked safely by Python 3.11.4 or newer: this one is older")
+    for left in target.parent.glob(".unpack-*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=".unpack-", dir=target.parent))
     try:
         with tarfile.open(archive, "r:gz") as tar:
@@ -238,6 +242,8 @@ def _unpack(archive: Path, target: Path) -> Path:
             os.replace(target, temporary / "incomplete")
         os.replace(temporary / target.name, target)
         _sync_folder(target.parent)
+    except (tarfile.TarError, EOFError) as error:
+        raise DataError(f"{archive} can't be unpacked: {error}") from error
     except OSError as error:
         if error.errno in _FULL:
             raise SaveError(

@@ -161,7 +161,7 @@ class Normalize(Transform):
     y = (x − mean) / std
 
     Args:
-        mean, std: one number per channel, in units of the image.
+        mean, std: one number per channel, or one for all, in units of the image.
 
     Raises:
         ValueError: a standard deviation is zero, or the numbers don't fit the channels.
@@ -172,7 +172,7 @@ class Normalize(Transform):
     [[[2.0]]]
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         self.mean, self.std = _per_channel(mean), _per_channel(std)
         if 0 in self.std:
             raise ValueError("Normalize: a standard deviation of 0 would divide by zero")
