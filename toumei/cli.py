@@ -1,0 +1,244 @@
+"""The `toumei` command: train the recipes, look at runs, fetch data."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import ToumeiError
+from .recipes import NAMES, find
+from .recipes.recipe import Options, Run, history_of, new_folder, open_run
+
+
+class _Commands(click.Group):
+    """Shows Toumei's own errors as one message, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ToumeiError as error:
+            raise click.ClickException(error.message) from error
+
+
+RUN = click.Path(exists=True, file_okay=False, path_type=pathlib.Path)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="toumei")
+def main() -> None:
+    """Toumei: a deep-learning framework that can be read end to end.
+
+    \b
+    A first network, from nothing to its loss curve:
+        toumei train mlp
+    What else can be trained, and how far it should get:
+        toumei list
+    """
+
+
+@main.command()
+@click.argument("recipe", type=click.Choice(NAMES), required=False)
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the training data.")
+@click.option("--batch-size", type=click.IntRange(1), help="Samples per step.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Largest learning rate.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same weights.")
+@click.option("--out", type=click.Path(path_type=pathlib.Path), help="Folder for the run.")
+@click.option("--data-dir", help="Where the full data sets are.  [default: $TOUMEI_DATA]")
+@click.option("--resume", type=RUN, metavar="RUN", help="Go on with a run that was cut off.")
+@click.option("--checkpoint-every", type=click.FloatRange(0), default=30.0, show_default=True,
+              metavar="SECONDS", help="How much work a kill may cost.")  # fmt: skip
+@click.option("--quiet", is_flag=True, help="Print the result only.")
+@click.pass_context
+def train(ctx: click.Context, recipe: str | None, out: pathlib.Path | None, quiet: bool,
+          resume: pathlib.Path | None, **given: Any) -> None:  # fmt: skip
+    """Train RECIPE and write its run to a folder.
+
+    \b
+    The folder (runs/RECIPE-TIME unless --out names it) gets
+        loss.png            loss and metric against epoch, training and validation
+        history.json        the same numbers
+        summary.json        the result, measured once on the test set
+        model.safetensors   the weights that were best on the validation data
+        checkpoint/         what --resume goes on from, to the same last bit
+
+    \b
+    Examples:
+        toumei train mlp
+        toumei train mlp --epochs 5 --lr 0.001 --out runs/short
+        toumei train --resume runs/short
+    """
+    run = _resumed(ctx, resume, recipe) if resume else _started(recipe, out, given)
+    _fit(run, quiet)
+
+
+def _started(recipe: str | None, out: pathlib.Path | None, given: dict[str, Any]) -> Run:
+    if recipe is None:
+        raise click.UsageError(f"Which recipe? One of: {', '.join(NAMES)}")
+    folder = out or new_folder(recipe)
+    if (folder / "checkpoint").exists():
+        raise click.UsageError(
+            f"{folder} holds a run already: go on with --resume {folder}, or name another --out"
+        )
+    given["checkpoint_seconds"] = given.pop("checkpoint_every")
+    return Run(find(recipe), folder, Options(**given))
+
+
+def _resumed(ctx: click.Context, folder: pathlib.Path, recipe: str | None) -> Run:
+    """Open the run in a folder; its options are those it was started with."""
+    fixed = ("epochs", "batch_size", "lr", "seed", "out", "data_dir", "checkpoint_every")
+    for name in fixed:
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} can't be changed in a resumed run: leave it out")
+    name, options = open_run(folder)
+    if recipe not in (None, name):
+        raise click.UsageError(f"{folder} is a run of {name!r}, not of {recipe!r}")
+    run = Run(find(name), folder, options)
+    run.resume()
+    return run
+
+
+def _fit(run: Run, quiet: bool) -> None:
+    from rich.console import Console
+
+    from .train.progress import Progress
+
+    console = Console(highlight=False)
+    if not quiet:
+        console.print(f"[bold]{run.recipe.title}[/bold]")
+        console.print(f"data    {run.data.text}", soft_wrap=True)
+        count = sum(p.numel() for p in run.model.parameters())
+        budget = run.budget
+        console.print(
+            f"budget  {budget.epochs} epochs, batches of {budget.batch_size}, learning rate "
+            f"{budget.lr:g}, {count:,} parameters"
+        )
+        if run.trainer.steps:
+            console.print(f"resumed after {run.trainer.steps:,} steps")
+    try:
+        summary = run.fit(*([] if quiet else [Progress(console)]))
+    except KeyboardInterrupt:
+        hint = f"Go on with:  toumei train --resume {run.folder}"
+        raise click.ClickException(f"interrupted. {hint}") from None
+    console.print(_verdict(summary), soft_wrap=True)
+    if not quiet:
+        console.print(f"run     {run.folder}  (loss.png, history.json, model.safetensors …)")
+
+
+def _verdict(summary: dict[str, Any]) -> str:
+    value, target = summary["value"], summary["target"]
+    reached = "reached" if value >= target else "missed"
+    return (
+        f"result  {summary['metric']} [bold]{value:.4f}[/bold] "
+        f"(aim: {target:.4f}, {reached}) after {summary['epochs']} epochs, {summary['seconds']:.0f} s"
+    )
+
+
+@main.command(name="list")
+def list_() -> None:
+    """List the recipes and the figures that they aim at."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("recipe", "what it trains", "published figure")
+    for name in NAMES:
+        recipe = find(name)
+        table.add_row(name, recipe.title, recipe.source)
+    Console().print(table)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=RUN)
+@click.option("--out", default="loss.png", show_default=True, help="The picture's file.")
+def plot(runs: tuple[pathlib.Path, ...], out: str) -> None:
+    """Draw the curves of one or several RUNS into one picture.
+
+    \b
+    Example:
+        toumei plot runs/a runs/b --out compared.png
+    """
+    from .train.plots import plot_history
+
+    plot_history({_label(run, runs): history_of(run) for run in runs}, out)
+    click.echo(f"wrote {out}")
+
+
+def _label(run: pathlib.Path, runs: tuple[pathlib.Path, ...]) -> str:
+    """Return the folder's name, or its whole path where two runs have the same name."""
+    return str(run) if sum(r.name == run.name for r in runs) > 1 else run.name
+
+
+@main.command()
+@click.argument("run", type=RUN)
+@click.option("--data-dir", help="Where the full data sets are, if not where the run had them.")
+def evaluate(run: pathlib.Path, data_dir: str | None) -> None:
+    """Measure the weights of a finished RUN on its test set."""
+    from dataclasses import replace
+
+    from .io.safetensors import load
+
+    name, options = open_run(run)
+    options = replace(options, data_dir=data_dir) if data_dir else options
+    opened = Run(find(name), run, options)
+    opened.model.load_state_dict(load(run / "model.safetensors"))
+    values = opened.trainer.evaluate(opened.test)
+    click.echo(f"data  {opened.data.text}, test part")
+    for metric, value in values.items():
+        click.echo(f"{metric:12}  {value:.4f}")
+
+
+@main.command()
+@click.argument("recipe", type=click.Choice(NAMES))
+def summary(recipe: str) -> None:
+    """Show the layers of RECIPE's model, their shapes and parameters."""
+    from .op import Spec
+    from .config import get_default_dtype
+    from .viz.summary import summary as summarise
+
+    found = find(recipe)
+    click.echo(str(summarise(found.model(), Spec(found.example(), get_default_dtype()))))
+
+
+@main.group()
+def data() -> None:
+    """List the known data sets, or fetch one."""
+
+
+@data.command(name="list")
+@click.option("--data-dir", help="Where to look.  [default: $TOUMEI_DATA, else the cache]")
+def data_list(data_dir: str | None) -> None:
+    """List the known data sets and where they are."""
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    from .data.files import catalogue
+
+    table = Table("name", "what it is", "download", "where")
+    for row in catalogue(data_dir):
+        table.add_row(row["name"], row["title"], decimal(row["bytes"]), row["folder"] or "–")
+    Console().print(table)
+
+
+@data.command(name="fetch")
+@click.argument("name")
+@click.option("--data-dir", help="Where to put it.  [default: $TOUMEI_DATA, else the cache]")
+def data_fetch(name: str, data_dir: str | None) -> None:
+    """Download the data set NAME; a broken download goes on where it was."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+    from rich.progress import TransferSpeedColumn
+
+    from .data.fetch import fetch
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task(name, total=None)
+        folder = fetch(name, data_dir, lambda done, size: bar.update(task, completed=done, total=size))
+    click.echo(f"{name} is in {folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Training: the loop, its history, callbacks, metrics and pictures."""
+
+from __future__ import annotations
+
+from .callbacks import (
+    BestModel,
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    HistoryLog,
+    LossPlot,
+    Schedule,
+)
+from .history import History
+from .metrics import absolute_error, accuracy, confusion_matrix, squared_error, top_k_accuracy
+from .plots import plot_history
+from .progress import Progress
+from .trainer import Trainer
+
+__all__ = [
+    "BestModel",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "History",
+    "HistoryLog",
+    "LossPlot",
+    "Progress",
+    "Schedule",
+    "Trainer",
+    "absolute_error",
+    "accuracy",
+    "confusion_matrix",
+    "plot_history",
+    "squared_error",
+    "top_k_accuracy",
+]

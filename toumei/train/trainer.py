@@ -1,0 +1,223 @@
+"""The trainer: one loop that can be seen whole, in `Trainer.fit`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..autograd import no_grad
+from ..device import get_rng_state, set_rng_state
+from ..errors import LoadError
+from ..tensor import Tensor
+from .history import History, Row
+
+if TYPE_CHECKING:
+    from ..nn import Module
+    from ..optim import Optimizer
+    from .callbacks import Callback
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Average:
+    """Running means of named numbers, weighted by how many samples each stands for."""
+
+    def __init__(self, sums: Mapping[str, Sequence[float]] | None = None) -> None:
+        self.sums: dict[str, list[float]] = {k: list(v) for k, v in (sums or {}).items()}
+
+    def add(self, name: str, value: float, count: int) -> None:
+        """Take in a mean over `count` samples."""
+        total = self.sums.setdefault(name, [0.0, 0.0])
+        total[0] += value * count
+        total[1] += count
+
+    def means(self, prefix: str = "") -> Row:
+        """Return the mean of each name."""
+        return {prefix + name: total / count for name, (total, count) in self.sums.items()}
+
+
+class Trainer:
+    """Trains a model: forward, loss, backward, optimiser step, for so many epochs.
+
+    A subclass that trains otherwise (two optimisers, no targets …) overrides `training_step` and
+    `validation_step`; everything else stays.
+
+    Args:
+        model: what is trained.
+        optimizer: updates the model's parameters.
+        loss: function (output, target) -> tensor of one element.
+        metrics: functions (output, target) -> one number per sample, by name.
+        scheduler: changes the learning rate, or None.
+        schedule_every: "step" or "epoch": when the scheduler moves on.
+        callbacks: told of each batch and epoch, in this order; their states are part of the
+            trainer's, so that a resumed run needs the same ones.
+
+    >>> import toumei as tm
+    >>> model = tm.nn.Linear(1, 1)
+    >>> x = tm.linspace(0, 1, 32).reshape(-1, 1)
+    >>> loader = tm.data.DataLoader(tm.data.TensorDataset(x, 3 * x), batch_size=8, shuffle=True)
+    >>> optimizer = tm.optim.SGD(model.parameters(), lr=0.5)
+    >>> trainer = tm.train.Trainer(model, optimizer, tm.nn.functional.mse_loss)
+    >>> history = trainer.fit(loader, epochs=20)
+    >>> history["loss"][-1] < 0.01
+    True
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        loss: Loss,
+        *,
+        metrics: Mapping[str, Metric] | None = None,
+        scheduler: Any = None,
+        schedule_every: str = "epoch",
+        callbacks: Iterable[Callback] = (),
+    ) -> None:
+        if schedule_every not in ("step", "epoch"):
+            raise ValueError(f"schedule_every must be 'step' or 'epoch', not {schedule_every!r}")
+        self.model = model
+        self.optimizer = optimizer
+        self.loss = loss
+        self.metrics = dict(metrics or {})
+        self.scheduler = scheduler
+        self.schedule_every = schedule_every
+        self.callbacks = list(callbacks)
+        self.watchers: list[Callback] = []  # told first; not part of the state
+        self.history = History()
+        self.epoch = 0  # epochs finished
+        self.steps = 0  # batches trained on, in all
+        self.seconds = 0.0  # time spent in training, over all parts of a resumed run
+        self.running = Average()  # the means of the epoch that is under way
+        self.stop = False  # a callback sets it to end after this epoch
+        self.loader: Any = None
+
+    # --- the loop ---
+
+    def fit(self, train: Any, validation: Any = None, *, epochs: int) -> History:
+        """Train until `epochs` epochs are finished, those before a resume included.
+
+        Args:
+            train: batches, as a DataLoader gives them.
+            validation: batches to measure on after each epoch, or None.
+            epochs: how many epochs in all.
+        """
+        self.loader = train
+        self._tell("on_fit_start", epochs)
+        while self.epoch < epochs and not self.stop:
+            self._tell("on_epoch_start")
+            self.model.train()
+            started = time.perf_counter()
+            for batch in train:
+                self._record(self.training_step(batch), len(batch[0]))
+                self.steps += 1
+                if self.scheduler is not None and self.schedule_every == "step":
+                    self.scheduler.step()
+                self.seconds += time.perf_counter() - started
+                started = time.perf_counter()
+                self._tell("on_batch_end")
+            row = {"epoch": self.epoch + 1, **self.running.means()}
+            if validation is not None:
+                row |= {f"validation_{name}": v for name, v in self.evaluate(validation).items()}
+            row |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": round(self.seconds, 3)}
+            self._schedule_epoch(row)
+            self.history.append(row)
+            self.epoch += 1
+            self.running = Average()
+            self._tell("on_epoch_end", row)
+        self._tell("on_fit_end")
+        return self.history
+
+    def training_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Train on one batch; return the loss and the metrics by name."""
+        inputs, target = batch
+        self.optimizer.zero_grad()
+        output = self.model(inputs)
+        loss = self.loss(output, target)
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.detach(), **self._measure(output.detach(), target)}
+
+    def validation_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Measure on one batch; return the loss and the metrics by name."""
+        inputs, target = batch
+        output = self.model(inputs)
+        return {"loss": self.loss(output, target), **self._measure(output, target)}
+
+    def evaluate(self, batches: Iterable[Any]) -> Row:
+        """Return the means of the loss and the metrics over some batches."""
+        training = self.model.training
+        self.model.eval()
+        means = Average()
+        with no_grad():
+            for batch in batches:
+                for name, value in self.validation_step(batch).items():
+                    means.add(name, float(value), len(batch[0]))
+        self.model.train(training)
+        return means.means()
+
+    def _measure(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        return {name: metric(output, target).mean() for name, metric in self.metrics.items()}
+
+    def _record(self, values: Mapping[str, Tensor], count: int) -> None:
+        for name, value in values.items():
+            self.running.add(name, float(value), count)
+
+    def _schedule_epoch(self, row: Row) -> None:
+        if self.scheduler is None or self.schedule_every != "epoch":
+            return
+        if type(self.scheduler).__name__ == "ReduceLROnPlateau":
+            self.scheduler.step(row.get("validation_loss", row["loss"]))
+        else:
+            self.scheduler.step()
+
+    def _tell(self, event: str, *args: Any) -> None:
+        for callback in [*self.watchers, *self.callbacks]:
+            getattr(callback, event)(self, *args)
+
+    # --- exact resume ---
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is needed to go on exactly from here."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "generator": get_rng_state().tolist(),
+            "loader": self.loader.state_dict() if hasattr(self.loader, "state_dict") else None,
+            "epoch": self.epoch,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "running": self.running.sums,
+            "history": self.history.rows,
+            "callbacks": [callback.state_dict() for callback in self.callbacks],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], train: Any = None) -> None:
+        """Go on from a state; `train` is the loader that `fit` will be given.
+
+        Raises:
+            LoadError: the state belongs to a trainer with other callbacks or another model.
+        """
+        if len(state["callbacks"]) != len(self.callbacks):
+            raise LoadError(
+                f"the checkpoint has the states of {len(state['callbacks'])} callbacks, "
+                f"this trainer has {len(self.callbacks)}"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        if train is not None and state["loader"] is not None:
+            train.load_state_dict(state["loader"])
+        for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
+            callback.load_state_dict(saved)
+        self.epoch, self.steps = state["epoch"], state["steps"]
+        self.seconds = state["seconds"]
+        self.running = Average(state["running"])
+        self.history = History(state["history"])
+        set_rng_state(np.array(state["generator"], np.int64))
