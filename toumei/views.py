@@ -74,7 +74,7 @@ def assign(target: Tensor, value: Tensor, name: str = "assign_") -> Tensor:
     if tracked:
         _refuse_leaf(target, name)
     link: Value | None = target
-    while link is not None:  # what was derived before the change must be so once more
+    while link is not None:  # refresh what an earlier change has made stale, before this one
         link._edge()
         link = link._parent
     if value._data is not target._data and isinstance(target._data, np.ndarray):
@@ -84,7 +84,6 @@ def assign(target: Tensor, value: Tensor, name: str = "assign_") -> Tensor:
     if tracked:
         if value._data.dtype != target._data.dtype:
             value = value.to(target._data.dtype)
-            edge = value._edge()
         _rebind(target, value)
     return target
 
@@ -107,20 +106,18 @@ def _rebind(target: Value, value: Value) -> None:
 
 
 def _refuse_bad_target(target: Tensor, value: Tensor, name: str) -> None:
-    call = f"{name} on {spec_of(target)}"
-    if value.shape != target.shape:
+    data, new = target._data, value._data
+    if new.shape != data.shape:
         raise OpError(
-            f"{call}: the result has shape {tuple(value.shape)}; an in-place method can't change "
-            "the shape of its tensor"
+            f"{name} on {spec_of(target)}: the result has shape {new.shape}; an in-place method "
+            "can't change the shape of its tensor"
         )
-    if category(value._data.dtype) > category(target._data.dtype):
-        raise OpTypeError(f"{call}: the result is {value._data.dtype}, which doesn't fit")
-    if not isinstance(target._data, np.ndarray):
-        return
-    if not target._data.flags.writeable or _overlaps(target._data):
+    if category(new.dtype) > category(data.dtype):
+        raise OpTypeError(f"{name} on {spec_of(target)}: the result is {new.dtype}, it doesn't fit")
+    if isinstance(data, np.ndarray) and (not data.flags.writeable or _overlaps(data)):
         raise OpError(
-            f"{call}: several of its elements share one place in memory, or the memory is "
-            "read-only (expand, from_numpy of a read-only array). Use clone() first"
+            f"{name} on {spec_of(target)}: several of its elements share one place in memory, or "
+            "the memory is read-only (expand, from_numpy of a read-only array). Use clone() first"
         )
 
 
