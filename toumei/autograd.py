@@ -243,7 +243,7 @@ def jacobian(func: Callable[..., Any], inputs: Tensors, create_graph: bool = Fal
 
 
 def _rows(out: Tensor, ins: tuple[Tensor, ...], create_graph: bool) -> list[Tensor]:
-    from .ops.shape import stack
+    from .ops.combine import stack
 
     rows: list[tuple[Any, ...]] = []
     for i in range(out.numel()):

@@ -71,7 +71,7 @@ def _number_dtype(batch: list[Any]) -> Any:
 def _stack_tensors(batch: list[Any]) -> Tensor:
     """Stack Tensors: through the graph only where there is one."""
     if any(getattr(t, "requires_grad", False) for t in batch):
-        from ..ops.shape import stack
+        from ..ops.combine import stack
 
         return stack(batch)
     return _stack([t.numpy() if isinstance(t, Tensor) else t for t in batch])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from ..config import get_default_dtype
 from ..errors import OpError, OpTypeError
 from ..op import RANK, DType
-from ..tape import Value, unsupported, wrap
+from ..tape import Value, spec_of, unsupported, wrap
 from .shape import sizes_of
 
 if TYPE_CHECKING:
@@ -21,13 +22,18 @@ __all__ = [
     "as_tensor",
     "empty",
     "empty_like",
+    "empty_permuted",
+    "empty_strided",
     "eye",
+    "fill",
     "from_numpy",
     "full",
     "full_like",
     "linspace",
+    "logspace",
     "ones",
     "ones_like",
+    "scalar_tensor",
     "tensor",
     "zeros",
     "zeros_like",
@@ -184,16 +190,127 @@ def arange(
     if step == 0 or (end - start) / step < 0:
         raise OpError(f"arange: from {start} to {end} there is no way in steps of {step}")
     kind = dtype_of(dtype, np.int64 if whole else None)
-    return _finish(np.arange(start, end, step).astype(kind), requires_grad)
+    count = -(-(end - start) // step) if whole else math.ceil((end - start) / step)
+    return _finish((start + np.arange(int(count)) * step).astype(kind), requires_grad)
 
 
 def linspace(
-    start: float, end: float, steps: int, *, dtype: Any = None, requires_grad: bool = False
+    start: Any, end: Any, steps: int, *, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """`steps` numbers at equal distances from `start` to `end`, both included.  Shape: -> (steps)"""
-    return _finish(np.linspace(start, end, steps).astype(dtype_of(dtype)), requires_grad)
+    """`steps` numbers at equal distances from `start` to `end`, both included.  Shape: -> (steps)
+
+    Raises:
+        OpError: `steps` is negative, or `start` and `end` have dimensions.
+    """
+    kind = dtype_of(dtype)
+    return _finish(_evenly("linspace", start, end, steps, kind).astype(kind), requires_grad)
+
+
+def logspace(
+    start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """base to the power of `steps` numbers from `start` to `end`.  Shape: -> (steps)
+
+    >>> import toumei as tm
+    >>> tm.logspace(0, 2, 3)
+    tensor([  1.,  10., 100.])
+    """
+    powers = _evenly("logspace", start, end, steps, np.dtype(np.float64))
+    with np.errstate(all="ignore"):
+        values = np.power(float(base), powers)
+    return _finish(values.astype(dtype_of(dtype)), requires_grad)
+
+
+def _evenly(name: str, start: Any, end: Any, steps: int, dtype: DType) -> np.ndarray[Any, Any]:
+    """Return numbers at equal distances; integers are truncated at the end, so stay exact."""
+    if steps < 0:
+        raise OpError(f"{name}: the number of steps is {steps}, it can't be negative")
+    ends = [v._data if isinstance(v, Value) else np.asarray(v) for v in (start, end)]
+    if any(v.ndim for v in ends):
+        raise OpError(f"{name}: start and end must be numbers, their shapes are {[v.shape for v in ends]}")
+    if dtype.kind != "f":  # a step that is a float can fall just below a whole number
+        return np.linspace(int(ends[0]), int(ends[1]), steps)
+    return np.linspace(float(ends[0]), float(ends[1]), steps)
+
+
+def scalar_tensor(s: float, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A number as a tensor without dimensions, of the default float.  Shape: -> ()"""
+    return full((), s, dtype=dtype_of(dtype), requires_grad=requires_grad)
+
+
+def empty_strided(
+    size: Any, stride: Any, *, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Unset numbers that lie `stride` elements apart in memory.  Shape: -> size"""
+    shape, steps = sizes_of((size,)), sizes_of((stride,))
+    if len(shape) != len(steps) or any(s < 0 for s in steps):
+        raise OpError(f"empty_strided: size {shape} and stride {steps} don't fit together")
+    count = 0 if 0 in shape else 1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True))
+    memory = np.empty(count, dtype_of(dtype))
+    strides = [s * memory.itemsize for s in steps]
+    return _finish(np.lib.stride_tricks.as_strided(memory, shape, strides), requires_grad)
+
+
+def empty_permuted(
+    size: Any, physical_layout: Any, *, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Unset numbers whose dimensions lie in memory in the order `physical_layout`.  Shape: -> size"""
+    shape, layout = sizes_of((size,)), sizes_of((physical_layout,))
+    if sorted(layout) != list(range(len(shape))):
+        raise OpError(f"empty_permuted: {layout} doesn't name each dimension of {shape} once")
+    memory = np.empty([shape[d] for d in layout], dtype_of(dtype))
+    return _finish(memory.transpose(np.argsort(layout)) if layout else memory, requires_grad)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones on the diagonal, zeros elsewhere.  Shape: -> (n, m)"""
     return _finish(np.eye(n, m, dtype=dtype_of(dtype)), requires_grad)
+
+# --- like another tensor -------------------------------------------------------------------------
+
+
+def new_zeros(input: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros in the dtype of `input`.  Shape: -> size"""
+    return zeros(*size, dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
+
+
+def new_ones(input: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones in the dtype of `input`.  Shape: -> size"""
+    return ones(*size, dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
+
+
+def new_empty(input: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Unset numbers in the dtype of `input`.  Shape: -> size"""
+    return empty(*size, dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
+
+
+def new_full(
+    input: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """One number in the dtype of `input`.  Shape: -> size"""
+    kind = dtype_of(dtype, input.dtype)
+    return full(size, fill_value, dtype=kind, requires_grad=requires_grad)
+
+
+def new_tensor(
+    input: Tensor, data: Any, *, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of the given numbers in the dtype of `input`."""
+    return tensor(data, dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
+
+
+def new_empty_strided(
+    input: Tensor, size: Any, stride: Any, *, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Unset numbers in the dtype of `input`, `stride` elements apart in memory.  Shape: -> size"""
+    kind = dtype_of(dtype, input.dtype)
+    return empty_strided(size, stride, dtype=kind, requires_grad=requires_grad)
+
+
+def fill(input: Tensor, value: Any) -> Tensor:
+    """`value` everywhere in the shape and dtype of `input`; the gradient goes to `value`."""
+    number = as_tensor(value) if isinstance(value, Value) else full((), value, dtype=input.dtype)
+    if number.ndim:
+        raise OpError(f"fill({spec_of(input)}): value must have no dimensions, it is {spec_of(number)}")
+    return number.to(input.dtype).expand(tuple(input.shape)).clone()

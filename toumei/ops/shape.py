@@ -1,4 +1,7 @@
-"""Other shapes for the same numbers (views), and tensors put together or taken apart."""
+"""Other shapes for the same numbers: views, which share memory with what they show.
+
+A view is changed with its base and the base with its views (`toumei.views`).
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import OpError, OpIndexError
-from ..op import Array, Case, Op, Refused, RefusedIndex, Spec, View, normal_dim, op
-from ..tape import apply, dims_of, spec_of
+from ..op import Array, Case, Refused, RefusedIndex, Spec, View, normal_dim, op
+from ..op import broadcast_shapes as common_shape
+from ..tape import Value, apply, dims_of, spec_of
 from ..views import ViewScatter
 
 if TYPE_CHECKING:
-    from ..tensor import Tensor
+    from ..tensor import Size, Tensor
 
 
 __all__ = [
-    "cat",
-    "expand",
+    "adjoint",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "broadcast_shapes",
+    "broadcast_tensors",
+    "broadcast_to",
+    "flatten",
+    "moveaxis",
+    "movedim",
     "permute",
+    "ravel",
     "reshape",
-    "split_with_sizes",
     "squeeze",
-    "stack",
-    "sum_to_size",
+    "swapaxes",
+    "swapdims",
+    "t",
     "transpose",
+    "unflatten",
     "unsqueeze",
-    "view_as",
 ]
 
 
@@ -96,6 +109,15 @@ class Expand(View):
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.broadcast_to(x, self.shape)
 
+    def infer(self, x: Spec) -> Spec:
+        extra = len(self.shape) - x.ndim
+        if extra < 0:
+            raise Refused(f"{x.ndim} dimensions can't become the {len(self.shape)} of {self.shape}")
+        for d, (n, m) in enumerate(zip(x.shape, self.shape[extra:], strict=True)):
+            if n not in (1, m) or m < 0:
+                raise Refused(f"dim {d} has size {n}, which can't become {m}: only size 1 can")
+        return Spec(self.shape, x.dtype)
+
     def backward(self, gy: Tensor, x_spec: Spec) -> Tensor:
         return gy.sum_to_size(x_spec.shape)
 
@@ -105,7 +127,7 @@ class Expand(View):
 
     @classmethod
     def bad(cls) -> Iterator[tuple[Case, str]]:
-        yield Case(cls((4, 3)), (np.zeros((2, 3)),)), "expand"
+        yield Case(cls((4, 3)), (np.zeros((2, 3)),)), "size 2, which can't become 4"
 
 
 @op
@@ -117,122 +139,122 @@ class Slice(View):
     def forward(self, xp: Any, x: Array) -> Array:
         return x[self.index]
 
+    def infer(self, x: Spec) -> Spec:
+        try:
+            return super().infer(x)
+        except IndexError as error:
+            raise RefusedIndex(str(error)) from None
+
     def backward(self, gy: Tensor, x_spec: Spec) -> Tensor:
         return apply(ViewScatter(self), np.zeros(x_spec.shape, x_spec.dtype), gy)
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
-        for index in ((1,), (slice(None), slice(0, 3, 2)), (Ellipsis, None, 0)):
+        full = slice(None)
+        for index in ((1,), (full, slice(0, 3, 2)), (Ellipsis, None, 0)):
             yield Case(cls(index), (rng.normal(size=(2, 4)),))
-
-
-@op
-class Cat(Op):
-    """The inputs one after another along `dim`; each gets its part of the gradient"""
-
-    dim: int
-
-    def forward(self, xp: Any, *xs: Array) -> Array:
-        return xp.concatenate(xs, axis=self.dim)
-
-    def infer(self, *xs: Spec) -> Spec:
-        dim, first = self.dim, xs[0].shape
-        for i, x in enumerate(xs):
-            if x.ndim != len(first):
-                raise Refused(f"tensor 0 has {len(first)} dimensions, tensor {i} has {x.ndim}")
-            for d, (n, m) in enumerate(zip(first, x.shape, strict=True)):
-                if d != dim and n != m:
-                    raise Refused(
-                        f"only dim {dim} may differ, but dim {d} is {n} in tensor 0 and {m} in tensor {i}"
-                    )
-        size = sum(x.shape[dim] for x in xs)
-        return Spec((*first[:dim], size, *first[dim + 1 :]), xs[0].dtype)
-
-    def backward(self, gy: Tensor, *xs_spec: Spec) -> tuple[Tensor, ...]:
-        sizes = [s.shape[self.dim] for s in xs_spec]
-        return tuple(split_with_sizes(gy, sizes, self.dim))
-
-    @classmethod
-    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
-        yield Case(cls(1), (rng.normal(size=(2, 3)), rng.normal(size=(2, 1)), rng.normal(size=(2, 0))))
 
     @classmethod
     def bad(cls) -> Iterator[tuple[Case, str]]:
-        yield Case(cls(0), (np.zeros((2, 3)), np.zeros((2, 4)))), "only dim 0 may differ"
+        yield Case(cls((3,)), (np.zeros((2, 3)),)), "index 3 is out of bounds"
 
 
-# --- functions -----------------------------------------------------------------------------------
+# --- arguments -----------------------------------------------------------------------------------
 
 
-def normal_dim_of(name: str, x: Tensor, dim: int, ndim: int) -> int:
-    """Return `dim` of a result with `ndim` dimensions, counted from the front."""
+def normal_dim_of(name: str, x: Value, dim: int, ndim: int | None = None) -> int:
+    """Return `dim` of something with `ndim` dimensions (x's if None), counted from the front."""
     try:
-        return normal_dim(dim, ndim)
+        return normal_dim(dim, len(x._data.shape) if ndim is None else ndim)
     except RefusedIndex as reason:
         raise OpIndexError(f"{name}({spec_of(x)}): {reason}") from None
 
 
-def sizes_of(args: tuple[Any, ...]) -> tuple[int, ...]:
-    """Return (2, 3) of f(2, 3) and of f((2, 3))."""
-    if len(args) == 1 and not isinstance(args[0], int):
+def sizes_of(args: tuple[Any, ...], named: Any = None) -> tuple[int, ...]:
+    """Return (2, 3) of f(2, 3), of f((2, 3)) and of f(name=(2, 3))."""
+    if named is not None:
+        args = (*args, named)
+    if len(args) == 1 and isinstance(args[0], tuple | list):
         args = tuple(args[0])
-    return tuple(int(a) for a in args)
+    return tuple([int(a) for a in args])
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def along(dim: int, part: Any) -> tuple[Any, ...]:
+    """Return the index that takes `part` of the dimension `dim` and all of those before it."""
+    return (*(slice(None),) * dim, part)
+
+
+# --- the same elements in another shape ----------------------------------------------------------
+
+
+def reshape(input: Tensor, *args: Any, shape: Any = None) -> Tensor:
     """The same elements in another shape; one size may be -1.  Shape: (…) -> shape
+
+    A view where the memory allows it, else a copy.
 
     >>> import toumei as tm
     >>> tm.arange(6).reshape(2, -1)
     tensor([[0, 1, 2],
             [3, 4, 5]])
     """
-    return apply(Reshape(sizes_of(shape)), input)
+    return apply(Reshape(sizes_of(args, shape)), input)
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
-    """The dimensions in the order `dims`.  Shape: (d₀, d₁, …) -> (d_{dims₀}, d_{dims₁}, …)"""
-    order = sizes_of(dims)
-    normal = tuple(dims_of("permute", input, d)[0] for d in order)
-    if sorted(normal) != list(range(input.ndim)):
-        raise OpError(f"permute({spec_of(input)}): {order} doesn't name each dimension once")
-    return apply(Permute(normal), input)
+def view(input: Tensor, *args: Any, size: Any = None) -> Tensor:
+    """The same memory in another shape; one size may be -1.  Shape: (…) -> shape
 
-
-def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two dimensions swapped.  Shape: (…, n, …, m, …) -> (…, m, …, n, …)"""
-    if input.ndim == 0:
-        return input.view_as(input)
-    a, b = (dims_of("transpose", input, d)[0] for d in (dim0, dim1))
-    order = list(range(input.ndim))
-    order[a], order[b] = order[b], order[a]
-    return apply(Permute(tuple(order)), input)
-
-
-def expand(input: Tensor, *shape: Any) -> Tensor:
-    """Dimensions of size 1 repeated, without a copy; -1 keeps a size.  Shape: (…) -> shape"""
-    sizes = list(sizes_of(shape))
-    extra = len(sizes) - input.ndim
-    for d in range(extra, len(sizes)):
-        if d >= 0 and sizes[d] == -1:
-            sizes[d] = input.shape[d - extra]
-    return apply(Expand(tuple(sizes)), input)
-
-
-def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Parts of the given sizes along `dim`, as views."""
-    (d,) = dims_of("split_with_sizes", input, dim)
-    if sum(split_sizes) != input.shape[d]:
+    Raises:
+        OpError: the elements don't lie in memory so that the shape could show them.
+    """
+    shape = sizes_of(args, size)
+    out: Tensor = apply(Reshape(shape), input)
+    if out._parent is None and out._data.size:
         raise OpError(
-            f"split_with_sizes({spec_of(input)}): the sizes {list(split_sizes)} add up to "
-            f"{sum(split_sizes)}, dim {dim} has {input.shape[d]}"
+            f"view({spec_of(input)}, shape={shape}): with the strides {input.stride()} the elements "
+            "don't lie in memory in that order. Use reshape(), which copies"
         )
-    ends = np.cumsum(split_sizes).tolist()
-    front = (slice(None),) * d
-    return tuple(
-        apply(Slice((*front, slice(end - n, end))), input)
-        for n, end in zip(split_sizes, ends, strict=True)
-    )
+    return out
+
+
+def view_as(input: Tensor, other: Tensor) -> Tensor:
+    """The same memory in the shape of `other`.  Shape: (…) -> other.shape"""
+    return view(input, tuple(other.shape))
+
+
+def reshape_as(input: Tensor, other: Tensor) -> Tensor:
+    """The same elements in the shape of `other`.  Shape: (…) -> other.shape"""
+    return reshape(input, tuple(other.shape))
+
+
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The dimensions from `start_dim` to `end_dim` as one.  Shape: (a, b, c, …) -> (a·b·c, …)
+
+    >>> import toumei as tm
+    >>> tm.zeros(2, 3, 4).flatten(1).shape
+    Size([2, 12])
+    """
+    a, b = (normal_dim_of("flatten", input, d) for d in (start_dim, end_dim))
+    if a > b:
+        raise OpError(f"flatten({spec_of(input)}): start_dim {start_dim} comes after end_dim {end_dim}")
+    shape = tuple(input.shape) or (1,)
+    merged = int(np.prod(shape[a : b + 1], dtype=np.int64))
+    return reshape(input, (*shape[:a], merged, *shape[b + 1 :]))
+
+
+def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
+    """The dimension `dim` as several; one size may be -1.  Shape: (…, n, …) -> (…, *sizes, …)"""
+    d = normal_dim_of("unflatten", input, dim)
+    parts = Spec((input.shape[d],), input.dtype)
+    try:
+        inner = full_shape(sizes_of((sizes,)), parts)
+    except Refused as reason:
+        raise OpError(f"unflatten({spec_of(input)}, dim={dim}): {reason}") from None
+    return reshape(input, (*input.shape[:d], *inner, *input.shape[d + 1 :]))
+
+
+def ravel(input: Tensor) -> Tensor:
+    """All elements in one dimension.  Shape: (…) -> (n)"""
+    return reshape(input, -1)
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
@@ -241,24 +263,157 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     return apply(Reshape((*input.shape[:d], 1, *input.shape[d:])), input)
 
 
-def squeeze(input: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
+def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without the dimensions of size 1 (all, or those in `dim`).  Shape: (…, 1, …) -> (…)"""
     dims = range(input.ndim) if dim is None else dims_of("squeeze", input, dim)
-    if dim == ():
+    if isinstance(dim, tuple | list) and not dim:
         dims = ()
     shape = tuple(n for d, n in enumerate(input.shape) if not (d in dims and n == 1))
     return apply(Reshape(shape), input)
 
 
-def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """The tensors along a new dimension `dim`.  Shape: n × (…) -> (…, n, …)"""
-    return cat([unsqueeze(t, dim) for t in tensors], dim)
+def _at_least(tensors: tuple[Any, ...], fit: Any) -> Any:
+    if len(tensors) == 1 and not isinstance(tensors[0], tuple | list):
+        return fit(tensors[0])
+    group = tensors[0] if len(tensors) == 1 else tensors
+    return tuple(fit(t) for t in group)
 
 
-def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """The tensors one after another along `dim`.  Shape: (…, nᵢ, …) -> (…, Σ nᵢ, …)"""
-    (d,) = dims_of("cat", tensors[0], dim)
-    return apply(Cat(d), *tensors)
+def atleast_1d(*tensors: Any) -> Any:
+    """Each tensor with one dimension at least.  Shape: () -> (1)"""
+    return _at_least(tensors, lambda t: t if t.ndim else reshape(t, 1))
+
+
+def atleast_2d(*tensors: Any) -> Any:
+    """Each tensor with two dimensions at least.  Shape: (n) -> (1, n)"""
+    return _at_least(tensors, lambda t: t if t.ndim > 1 else reshape(t, 1, -1))
+
+
+def atleast_3d(*tensors: Any) -> Any:
+    """Each tensor with three dimensions at least.  Shape: (n) -> (1, n, 1); (n, m) -> (n, m, 1)"""
+
+    def fit(t: Tensor) -> Tensor:
+        if t.ndim < 2:
+            return reshape(t, 1, -1, 1)
+        return unsqueeze(t, -1) if t.ndim == 2 else t
+
+    return _at_least(tensors, fit)
+
+
+# --- the dimensions in another order -------------------------------------------------------------
+
+
+def permute(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
+    """The dimensions in the order `dims`.  Shape: (d₀, d₁, …) -> (d_{dims₀}, d_{dims₁}, …)"""
+    order = sizes_of(args, dims)
+    normal = tuple([normal_dim_of("permute", input, d) for d in order])
+    if sorted(normal) != list(range(input.ndim)):
+        raise OpError(f"permute({spec_of(input)}): {order} doesn't name each dimension once")
+    return apply(Permute(normal), input)
+
+
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two dimensions swapped.  Shape: (…, n, …, m, …) -> (…, m, …, n, …)"""
+    a, b = (normal_dim_of("transpose", input, d) for d in (dim0, dim1))
+    order = list(range(input.ndim))
+    if order:
+        order[a], order[b] = order[b], order[a]
+    return apply(Permute(tuple(order)), input)
+
+
+swapdims = transpose
+
+
+def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
+    """Two dimensions swapped; another name of `transpose`."""
+    return transpose(input, axis0, axis1)
+
+
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+    """The dimensions `source` moved to the places `destination`, the others in their old order.
+
+    >>> import toumei as tm
+    >>> tm.zeros(2, 3, 4).movedim(0, -1).shape
+    Size([3, 4, 2])
+    """
+    pairs = [sizes_of(v if isinstance(v, tuple | list) else (v,)) for v in (source, destination)]
+    froms, tos = ([normal_dim_of("movedim", input, d) for d in dims] for dims in pairs)
+    if len(froms) != len(tos) or len(set(froms)) < len(froms) or len(set(tos)) < len(tos):
+        raise OpError(
+            f"movedim({spec_of(input)}): source {source} and destination {destination} must name "
+            "equally many dimensions, each once"
+        )
+    if input.ndim == 0:
+        return permute(input, ())
+    rest = [d for d in range(input.ndim) if d not in froms]
+    for to, d in sorted(zip(tos, froms, strict=True)):
+        rest.insert(to, d)
+    return apply(Permute(tuple(rest)), input)
+
+
+moveaxis = movedim
+
+
+def t(input: Tensor) -> Tensor:
+    """A matrix transposed; fewer dimensions stay as they are.  Shape: (n, m) -> (m, n)"""
+    if input.ndim > 2:
+        raise OpError(f"t({spec_of(input)}): at most 2 dimensions; use transpose() or mT")
+    return apply(Permute(tuple(range(input.ndim))[::-1]), input)
+
+
+def adjoint(input: Tensor) -> Tensor:
+    """The last two dimensions swapped (numbers here are real).  Shape: (…, n, m) -> (…, m, n)"""
+    if input.ndim < 2:
+        raise OpError(f"adjoint({spec_of(input)}): it takes at least 2 dimensions")
+    return transpose(input, -2, -1)
+
+
+def matrix_H(input: Tensor) -> Tensor:  # noqa: N802
+    """A matrix transposed: what `x.H` is.  Shape: (n, m) -> (m, n)"""
+    if input.ndim not in (0, 2):
+        raise OpError(f"H of {spec_of(input)}: it takes a matrix; use mH for a batch of them")
+    return t(input)
+
+
+# --- repeated ------------------------------------------------------------------------------------
+
+
+def expand(input: Tensor, *args: Any, size: Any = None) -> Tensor:
+    """Dimensions of size 1 repeated, without a copy; -1 keeps a size.  Shape: (…) -> size"""
+    sizes = list(sizes_of(args, size))
+    extra = len(sizes) - input.ndim
+    for d in range(max(extra, 0), len(sizes)):
+        if sizes[d] == -1:
+            sizes[d] = input.shape[d - extra]
+    return apply(Expand(tuple(sizes)), input)
+
+
+def expand_as(input: Tensor, other: Tensor) -> Tensor:
+    """Dimensions of size 1 repeated to the shape of `other`.  Shape: (…) -> other.shape"""
+    return expand(input, tuple(other.shape))
+
+
+def broadcast_to(input: Tensor, size: Any) -> Tensor:
+    """Dimensions of size 1 repeated, without a copy; another name of `expand`."""
+    return expand(input, size)
+
+
+def broadcast_shapes(*shapes: Any) -> Size:
+    """The shape that all `shapes` broadcast to."""
+    from ..tensor import Size
+
+    sizes = [sizes_of((s,)) for s in shapes]
+    try:
+        return Size(common_shape((), sizes))
+    except Refused as reason:
+        raise OpError(f"broadcast_shapes: {reason}") from None
+
+
+def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
+    """All tensors expanded to the shape that they broadcast to.  Shape: n × (…) -> n × (…)"""
+    group = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], tuple | list) else tensors
+    shape = broadcast_shapes(*(tuple(x.shape) for x in group))
+    return tuple(expand(x, shape) for x in group)
 
 
 def sum_to_size(input: Tensor, *size: Any) -> Tensor:
@@ -270,8 +425,3 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
         raise OpError(f"sum_to_size({spec_of(input)}): it can't be summed to the shape {shape}")
     out = input.sum(dim=(*range(extra), *dims), keepdim=True) if extra or dims else input
     return out.reshape(shape) if extra else out
-
-
-def view_as(input: Tensor, other: Tensor) -> Tensor:
-    """The same memory in the shape of `other`.  Shape: (…) -> other.shape"""
-    return apply(Reshape(tuple(other.shape)), input)
