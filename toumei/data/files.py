@@ -6,11 +6,8 @@ are the official binary records (label bytes, then 3,072 bytes: the red, green a
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import os
 import sys
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -208,16 +205,32 @@ def find(known: Known, root: str | os.PathLike[str] | None = None) -> Path:
     return folder
 
 
-def _content(path: Path) -> bytes:
-    """Return what a file holds, unpacked."""
-    if path.suffix == ".gz":
+def _content(path: Path, size: int) -> bytes:
+    """Return what a file holds, unpacked; `size` is what it should."""
+    import gzip
+    import zlib
+
+    try:
+        if path.suffix != ".gz":
+            return path.read_bytes()
         with gzip.open(path) as stream:
             return stream.read()
-    return path.read_bytes()
+    except EOFError:
+        has = path.stat().st_size
+        reason = f"is cut short: its {has:,} bytes end before the {size:,} that it unpacks to"
+    except (gzip.BadGzipFile, zlib.error) as error:
+        reason = f"is damaged: it can't be unpacked ({error})"
+    except OSError as error:
+        reason = f"can't be read: {error}"
+    raise DataError(f"{path} {reason}")
 
 
 def file_md5(path: Path, inside: bool) -> str:
     """Return a file's MD5, or that of what the .gz unpacks to; words if it can't be unpacked."""
+    import gzip
+    import hashlib
+    import zlib
+
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with gzip.open(path) if inside else open(path, "rb") as stream:
@@ -248,30 +261,29 @@ def read_checked(known: Known, folder: Path, name: str) -> bytes:
     path = _actual(folder, name)
     if path is None:
         raise DataError(f"{folder} lacks {name}\n{_cure(known)}")
-    cure = f"  to repair it: toumei data fetch {known.name}"
     try:
-        content = _content(path)
-    except EOFError:
-        raise DataError(
-            f"{path} is cut short: its {path.stat().st_size:,} bytes end before the "
-            f"{file.size:,} that it unpacks to\n{cure}"
-        ) from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is damaged: it can't be unpacked ({error})\n{cure}") from None
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error}") from error
-    if len(content) != file.size:
-        what = "is cut short" if len(content) < file.size else "is too long"
-        raise DataError(
-            f"{path} {what}: it holds {len(content):,} bytes and should hold {file.size:,}\n{cure}"
-        )
+        content = _content(path, file.size)
+        _check_content(file, path, content)
+    except DataError as error:
+        cure = f"  to repair it: toumei data fetch {known.name}"
+        raise DataError(f"{error.message}\n{cure}") from None
+    return content
+
+
+def _check_content(file: DataFile, path: Path, content: bytes) -> None:
+    """Compare a file's unpacked content with what is known of it."""
+    import hashlib
+
+    has = len(content)
+    if has != file.size:
+        what = "is cut short" if has < file.size else "is too long"
+        raise DataError(f"{path} {what}: it holds {has:,} bytes and should hold {file.size:,}")
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest() if file.md5 else None
     if md5 != file.md5:
         raise DataError(
             f"{path} is damaged, or another data set's: its MD5 (unpacked) is {md5} and should be "
-            f"{file.md5}\n{cure}"
+            f"{file.md5}"
         )
-    return content
 
 
 def parse_idx(content: bytes, where: str) -> NDArray[np.uint8]:
@@ -289,7 +301,7 @@ def parse_idx(content: bytes, where: str) -> NDArray[np.uint8]:
     shape = tuple(np.frombuffer(content[4:start], ">u4").astype(int).tolist())
     if len(shape) < content[3] or len(content) - start != int(np.prod(shape)):
         raise DataError(f"{where} says that it holds {shape} bytes; it has {len(content) - start}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
 
 def parse_records(

@@ -67,9 +67,7 @@ class DataLoader:
         seed: int | None = None,
         prefetch_factor: int | None = None,
     ) -> None:
-        for name in ("__getitem__", "__len__"):
-            if not hasattr(dataset, name):
-                raise TypeError(f"DataLoader: {type(dataset).__name__} has no {name}")
+        _check_dataset(dataset)
         if sampler is not None and shuffle:
             raise ValueError("DataLoader: sampler and shuffle exclude each other")
         if batch_sampler is not None and (
@@ -78,10 +76,7 @@ class DataLoader:
             raise ValueError(
                 "DataLoader: batch_sampler excludes batch_size, shuffle, sampler and drop_last"
             )
-        if num_workers < 0:
-            raise ValueError(f"DataLoader: num_workers must not be negative, it is {num_workers}")
-        if prefetch_factor is not None and (prefetch_factor < 1 or num_workers == 0):
-            raise ValueError("DataLoader: prefetch_factor must be positive and needs num_workers")
+        _check_threads(num_workers, prefetch_factor)
         self.dataset = dataset
         self.num_workers = num_workers
         self.prefetch_factor = prefetch_factor or 2
@@ -192,6 +187,21 @@ class DataLoader:
             # Also when the consumer drops the iterator or Ctrl-C arrives: what has not begun is
             # cancelled, and no thread is waited for longer than the item it is at.
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _check_dataset(dataset: Any) -> None:
+    """Refuse what can't be indexed or has no length."""
+    for name in ("__getitem__", "__len__"):
+        if not hasattr(dataset, name):
+            raise TypeError(f"DataLoader: {type(dataset).__name__} has no {name}")
+
+
+def _check_threads(num_workers: int, prefetch_factor: int | None) -> None:
+    """Refuse numbers of threads and of prefetched batches that make no sense."""
+    if num_workers < 0:
+        raise ValueError(f"DataLoader: num_workers must not be negative, it is {num_workers}")
+    if prefetch_factor is not None and (prefetch_factor < 1 or num_workers == 0):
+        raise ValueError("DataLoader: prefetch_factor must be positive and needs num_workers")
 
 
 def _direct(jobs: Jobs, load: Callable[[int, Any], Any]) -> Jobs:

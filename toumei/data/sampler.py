@@ -35,7 +35,8 @@ class Sampler:
         """Iterate in an order that a fresh seed gives."""
         if type(self).order is Sampler.order:
             raise NotImplementedError(f"{type(self).__name__} must define __iter__ or order")
-        return iter(self.order(draw_seed(self.generator), 0))
+        order = self.order(draw_seed(self.generator), 0)
+        return iter(order.tolist() if isinstance(order, np.ndarray) else order)
 
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} must define __len__()")

@@ -52,7 +52,7 @@ class ImageSet(Dataset[tuple[Any, Any]]):
     >>> import numpy as np
     >>> data = ImageSet(np.zeros((2, 1, 4, 4), np.uint8), np.array([3, 5]))
     >>> data[1][0].shape, data[1][1]
-    ((1, 4, 4), 5)
+    (Size([1, 4, 4]), 5)
     """
 
     classes: ClassVar[Sequence[str]] = ()
@@ -327,7 +327,7 @@ class Spiral(TensorDataset):
 
     >>> points, arms = Spiral(points=50)[:]
     >>> points.shape, arms.shape
-    ((150, 2), (150,))
+    (Size([150, 2]), Size([150]))
     """
 
     def __init__(
@@ -363,7 +363,7 @@ class SinCurve(TensorDataset):
 
     >>> x, y = SinCurve(points=100)[:]
     >>> x.shape, y.shape
-    ((99, 1), (99, 1))
+    (Size([99, 1]), Size([99, 1]))
     """
 
     def __init__(

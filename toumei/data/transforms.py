@@ -68,7 +68,7 @@ class Compose(Transform):
 
     >>> import toumei as tm
     >>> Compose([CenterCrop(2), ToTensor()])(tm.zeros(1, 4, 4, dtype=tm.uint8)).shape
-    (1, 2, 2)
+    Size([1, 2, 2])
     """
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
@@ -137,7 +137,7 @@ class ToTensor(Transform):
 
     >>> import numpy as np
     >>> ToTensor()(np.full((2, 3, 1), 255, np.uint8)).shape
-    (1, 2, 3)
+    Size([1, 2, 3])
     """
 
     def apply(self, images: Images, keys: Keys) -> Images:
@@ -336,7 +336,7 @@ class RandomCrop(Transform):
 
     >>> import toumei as tm
     >>> RandomCrop(32, padding=4)(tm.zeros(3, 32, 32)).shape
-    (3, 32, 32)
+    Size([3, 32, 32])
     """
 
     random = True
@@ -387,7 +387,7 @@ class RandomErasing(Transform):
         TypeError: random noise for images that aren't float.
 
     >>> import toumei as tm
-    >>> bool((RandomErasing(p=1.0)(tm.ones(1, 8, 8)) == 0).any())
+    >>> 0 in RandomErasing(p=1.0)(tm.ones(1, 8, 8)).numpy()
     True
     """
 
