@@ -29,7 +29,7 @@ class ViewScatter(Op):
     view: View
 
     def forward(self, xp: Any, base: Array, new: Array) -> Array:
-        out = base.copy(order="K")
+        out = base.copy()  # contiguous: in any other order a reshape might show a copy of it
         shown = self.view.forward(xp, out)
         shown[...] = new
         return out
@@ -122,7 +122,21 @@ def _refuse_bad_target(target: Tensor, value: Tensor, name: str) -> None:
 
 
 def _overlaps(array: Array) -> bool:
-    return any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True))
+    """Tell whether two elements share a place in memory."""
+    steps = sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1)
+    reach = 0  # from one element to the last along the dimensions with smaller steps
+    for step, n in steps:
+        if step <= reach:
+            return _has_repeated_places(array)
+        reach += step * (n - 1)
+    return False
+
+
+def _has_repeated_places(array: Array) -> bool:
+    places = np.zeros(array.shape, np.int64)
+    for d, step in enumerate(array.strides):
+        places += (np.arange(array.shape[d]) * step).reshape(-1, *(1,) * (array.ndim - d - 1))
+    return np.unique(places).size < places.size
 
 
 def _refuse_leaf(target: Value, name: str) -> None:
