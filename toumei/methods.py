@@ -5,60 +5,34 @@ A function `f(input, …)` becomes the method `x.f(…)`; `in_place(f)` becomes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from .ops import arithmetic, elementwise, indexing, linalg, reduction
+from .mathmethods import MathMethods, in_place
+from .ops import (
+    combine,
+    copies,
+    creation,
+    indexing,
+    linalg,
+    parts,
+    rearrange,
+    reduction,
+    scattering,
+)
 from .ops import shape as shapes
-from .tape import Value, as_tensor
+from .tape import as_tensor
 from .views import assign
 
 if TYPE_CHECKING:
     from .tensor import Tensor
 
-P = ParamSpec("P")
 
-
-def in_place(
-    function: Callable[Concatenate[Any, P], Tensor],
-) -> Callable[Concatenate[Any, P], Tensor]:
-    """Make `x.f_()` of `f`: the result takes the place of x's value."""
-
-    def method(self: Any, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        return assign(self, function(self, *args, **kwargs), method.__name__)
-
-    method.__name__ = f"{function.__name__}_"
-    method.__doc__ = f"{function.__name__}, in place: the result takes the place of the tensor's value."
-    return method
-
-
-class TensorMethods(Value):
+class TensorMethods(MathMethods):
     """The ops as methods and operators."""
 
-    __add__ = __radd__ = add = arithmetic.add
-    __sub__ = sub = arithmetic.sub
-    __mul__ = __rmul__ = mul = arithmetic.mul
-    __truediv__ = div = arithmetic.div
-    __pow__ = pow = arithmetic.pow
     __matmul__ = matmul = linalg.matmul
-    __neg__ = neg = elementwise.neg
-    __eq__ = eq = arithmetic.eq  # type: ignore[assignment]
-    __ne__ = ne = arithmetic.ne  # type: ignore[assignment]
-    __lt__ = lt = arithmetic.lt
-    __le__ = le = arithmetic.le
-    __gt__ = gt = arithmetic.gt
-    __ge__ = ge = arithmetic.ge
     __getitem__ = indexing.getitem
     __setitem__ = indexing.setitem
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return arithmetic.sub(other, self)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return arithmetic.div(other, self)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return arithmetic.pow(other, self)
 
     def __rmatmul__(self, other: Any) -> Tensor:
         return linalg.matmul(other, self)
@@ -68,27 +42,56 @@ class TensorMethods(Value):
         target, value = cast("Tensor", self), as_tensor(source).to(self._data.dtype)
         return assign(target, value.expand(target.shape).clone(), "copy_")
 
-    def __hash__(self) -> int:
-        return id(self)
-
     @property
     def T(self) -> Tensor:  # noqa: N802
         return shapes.permute(cast("Tensor", self), *reversed(range(len(self._data.shape))))
 
-    @property
-    def mT(self) -> Tensor:  # noqa: N802
-        return shapes.transpose(cast("Tensor", self), -1, -2)
+    mT = mH = property(shapes.adjoint)  # noqa: N815
+    H = property(shapes.matrix_H)
 
-    clone = elementwise.clone
-    exp, log, sqrt = elementwise.exp, elementwise.log, elementwise.sqrt
-    sin, cos, tanh = elementwise.sin, elementwise.cos, elementwise.tanh
-    maximum, minimum = arithmetic.maximum, arithmetic.minimum
     sum, mean, amax, amin = reduction.sum, reduction.mean, reduction.amax, reduction.amin
-    reshape, permute, transpose = shapes.reshape, shapes.permute, shapes.transpose
-    squeeze, unsqueeze = shapes.squeeze, shapes.unsqueeze
-    expand, view_as, sum_to_size = shapes.expand, shapes.view_as, shapes.sum_to_size
-    masked_fill = indexing.masked_fill
-
-    add_, sub_, mul_ = in_place(arithmetic.add), in_place(arithmetic.sub), in_place(arithmetic.mul)
-    div_ = in_place(arithmetic.div)
-    __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_
+    # shape
+    reshape, reshape_as, view = shapes.reshape, shapes.reshape_as, shapes.view
+    view_as, flatten, unflatten, ravel = shapes.view_as, shapes.flatten, shapes.unflatten, shapes.ravel
+    squeeze, unsqueeze, permute = shapes.squeeze, shapes.unsqueeze, shapes.permute
+    transpose, swapaxes, swapdims = shapes.transpose, shapes.swapaxes, shapes.swapdims
+    movedim, moveaxis, t, adjoint = shapes.movedim, shapes.moveaxis, shapes.t, shapes.adjoint
+    expand, expand_as = shapes.expand, shapes.expand_as
+    broadcast_to, sum_to_size = shapes.broadcast_to, shapes.sum_to_size
+    contiguous = copies.contiguous
+    # parts, rearrange
+    select, narrow, narrow_copy = parts.select, parts.narrow, copies.narrow_copy
+    diagonal, unfold, as_strided = parts.diagonal, parts.unfold, parts.as_strided
+    select_scatter, slice_scatter = parts.select_scatter, parts.slice_scatter
+    diagonal_scatter, as_strided_scatter = parts.diagonal_scatter, parts.as_strided_scatter
+    split, split_with_sizes, chunk = parts.split, parts.split_with_sizes, parts.chunk
+    unsafe_split, unsafe_chunk = parts.unsafe_split, parts.unsafe_chunk
+    tensor_split, hsplit, vsplit = parts.tensor_split, parts.hsplit, parts.vsplit
+    dsplit, unbind = parts.dsplit, parts.unbind
+    flip, fliplr, flipud = rearrange.flip, rearrange.fliplr, rearrange.flipud
+    roll, rot90, trace = rearrange.roll, rearrange.rot90, rearrange.trace
+    repeat, tile = rearrange.repeat, rearrange.tile
+    repeat_interleave = rearrange.repeat_interleave
+    tril, triu = rearrange.tril, rearrange.triu
+    diag, diag_embed, diagflat = rearrange.diag, rearrange.diag_embed, rearrange.diagflat
+    # creation
+    new_zeros, new_ones, new_full = creation.new_zeros, creation.new_ones, creation.new_full
+    new_empty, new_empty_strided = creation.new_empty, creation.new_empty_strided
+    new_tensor = creation.new_tensor
+    fill_, zero_ = in_place(creation.fill), in_place(creation.zero)
+    tril_, triu_ = in_place(rearrange.tril), in_place(rearrange.triu)
+    # indexing, scatter
+    masked_fill, masked_select = indexing.masked_fill, indexing.masked_select
+    masked_scatter, take, put = indexing.masked_scatter, indexing.take, indexing.put
+    index_select, index_add = indexing.index_select, indexing.index_add
+    index_copy, index_fill = indexing.index_copy, indexing.index_fill
+    index_put, index_reduce = indexing.index_put, scattering.index_reduce
+    nonzero, argwhere = indexing.nonzero, indexing.argwhere
+    nonzero_static = indexing.nonzero_static
+    gather, take_along_dim = scattering.gather, scattering.take_along_dim
+    scatter, scatter_add, scatter_reduce = scattering.scatter, scattering.scatter_add, scattering.scatter_reduce
+    masked_fill_, masked_scatter_ = in_place(masked_fill), in_place(masked_scatter)
+    put_, index_add_, index_copy_ = in_place(put), in_place(index_add), in_place(index_copy)
+    index_fill_, index_put_ = in_place(index_fill), in_place(index_put)
+    index_reduce_, scatter_ = in_place(index_reduce), in_place(scatter)
+    scatter_add_, scatter_reduce_ = in_place(scatter_add), in_place(scatter_reduce)

@@ -5,21 +5,59 @@ What stands here is the public face `toumei.X`; neural-network functions are in 
 
 from __future__ import annotations
 
-from . import arithmetic, creation, elementwise, indexing, linalg, reduction, shape
+from . import (
+    arithmetic,
+    choice,
+    combine,
+    copies,
+    creation,
+    elementwise,
+    indexing,
+    linalg,
+    logic,
+    parts,
+    rearrange,
+    reduction,
+    rounding,
+    scattering,
+    shape,
+    special,
+    trigonometry,
+)
 from .arithmetic import *
+from .choice import *
+from .combine import *
+from .copies import *
 from .creation import *
 from .elementwise import *
 from .indexing import *
 from .linalg import *
+from .logic import *
+from .parts import *
+from .rearrange import *
 from .reduction import *
+from .rounding import *
+from .scattering import *
 from .shape import *
+from .special import *
+from .trigonometry import *
 
 __all__ = [
     *arithmetic.__all__,
+    *choice.__all__,
+    *combine.__all__,
+    *copies.__all__,
     *creation.__all__,
     *elementwise.__all__,
     *indexing.__all__,
     *linalg.__all__,
+    *logic.__all__,
+    *parts.__all__,
+    *rearrange.__all__,
     *reduction.__all__,
+    *rounding.__all__,
+    *scattering.__all__,
     *shape.__all__,
+    *special.__all__,
+    *trigonometry.__all__,
 ]

@@ -1,35 +1,51 @@
-"""Arithmetic, comparison and logic on two tensors, element by element, with broadcasting."""
+"""Sums, products, quotients, powers and what is near to them, with broadcasting."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..errors import OpError
-from ..op import Array, DType, Elementwise, Refused, Spec, op
-from ..tape import Operand, apply
+from ..config import float64
+from ..errors import GradError, OpError, OpTypeError
+from ..op import Array, Case, Elementwise, RefusedType, Spec, op
+from ..tape import Operand, apply, as_tensor, spec_of
+from .elementwise import Unary, cast, no_slope
+from .rounding import FloorDivide, TruncDivide
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..tensor import Tensor
 
 
 __all__ = [
     "add",
+    "addcdiv",
+    "addcmul",
+    "copysign",
     "div",
-    "eq",
-    "ge",
-    "gt",
-    "le",
-    "lt",
-    "maximum",
-    "minimum",
+    "divide",
+    "float_power",
+    "frexp",
+    "gcd",
+    "lcm",
+    "ldexp",
+    "lerp",
+    "logaddexp",
+    "logaddexp2",
     "mul",
-    "ne",
+    "multiply",
+    "nextafter",
     "pow",
+    "rsub",
     "sub",
-    "where",
+    "subtract",
+    "true_divide",
 ]
+
+_LN2 = math.log(2.0)
 
 
 @op
@@ -55,7 +71,7 @@ class Sub(Elementwise):
 
     def infer(self, a: Spec, b: Spec) -> Spec:
         if a.dtype.kind == "b":
-            raise Refused("there is no subtraction of bools: use a ^ b or logical_xor")
+            raise RefusedType("there is no subtraction of bools: use a ^ b or logical_xor")
         return super().infer(a, b)
 
     def backward_a(self, gy: Tensor) -> Tensor:
@@ -103,7 +119,26 @@ class Pow(Elementwise):
     domain: ClassVar[tuple[float, float]] = (0.5, 2.0)
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        if b.ndim == 0 and a.ndim > 0:  # these are many times faster than the power
+            exponent = b.item()
+            if exponent == 2:
+                return xp.multiply(a, a)
+            if exponent == 3:
+                return xp.multiply(xp.multiply(a, a), a)
+            if exponent == 0.5:
+                return xp.sqrt(a)
+            if exponent == -1 and a.dtype.kind == "f":
+                return xp.reciprocal(a)
         return xp.power(a, b)
+
+    def check(self, a: Array, b: Array) -> None:
+        if a.dtype.kind == "b":
+            raise RefusedType("there are no powers of bools: convert them with .to(…) first")
+
+    def infer(self, a: Spec, b: Spec) -> Spec:
+        if a.dtype.kind == "b":
+            raise RefusedType("there are no powers of bools: convert them with .to(…) first")
+        return super().infer(a, b)
 
     def backward_a(self, gy: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return (gy * (b * a ** (b - 1))).masked_fill(b == 0, 0)
@@ -113,111 +148,137 @@ class Pow(Elementwise):
         return gy * (y * a.masked_fill(zero, 1).log()).masked_fill(zero, 0)
 
 
-class Comparison(Elementwise):
-    """Compares two tensors: the result is bool and has no derivative."""
-
-    out: ClassVar[DType | None] = np.dtype(bool)
+# --- less common ones ----------------------------------------------------------------------------
 
 
 @op
-class Eq(Comparison):
-    """y = (a = b)"""
+class Lerp(Elementwise):
+    """y = a + w·(b − a);   ∂y/∂a = 1 − w, ∂y/∂b = w, ∂y/∂w = b − a"""
 
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.equal(a, b)
+    def forward(self, xp: Any, a: Array, b: Array, w: Array) -> Array:
+        way = b - a
+        near = a + w * way  # exact at w = 0; the other one is exact at w = 1
+        if w.ndim == 0 and abs(w) < 0.5:
+            return near
+        return xp.where(xp.abs(w) < 0.5, near, b - way * (1 - w))
 
+    def backward_a(self, gy: Tensor, w: Tensor) -> Tensor:
+        return gy * (1 - w)
 
-@op
-class Ne(Comparison):
-    """y = (a ≠ b)"""
+    def backward_b(self, gy: Tensor, w: Tensor) -> Tensor:
+        return gy * w
 
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.not_equal(a, b)
-
-
-@op
-class Lt(Comparison):
-    """y = (a < b)"""
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.less(a, b)
+    def backward_w(self, gy: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return gy * (b - a)
 
 
 @op
-class Le(Comparison):
-    """y = (a ≤ b)"""
+class Logaddexp(Unary):
+    """y = ln(eᵃ + eᵇ);   ∂y/∂a = 1/(1 + eᵇ⁻ᵃ), ∂y/∂b = 1/(1 + eᵃ⁻ᵇ)"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.less_equal(a, b)
-
-
-@op
-class Gt(Comparison):
-    """y = (a > b)"""
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.greater(a, b)
-
-
-@op
-class Ge(Comparison):
-    """y = (a ≥ b)"""
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.greater_equal(a, b)
-
-
-@op
-class Maximum(Elementwise):
-    """y = max(a, b), NaN if either is;   the gradient goes to the larger, half to each of equals"""
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.maximum(a, b)
+        return xp.logaddexp(a, b)
 
     def backward_a(self, gy: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return _to_winner(gy, a > b, a == b)
+        return gy * (a - b).sigmoid()
 
     def backward_b(self, gy: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return _to_winner(gy, b > a, a == b)
+        return gy * (b - a).sigmoid()
 
 
 @op
-class Minimum(Elementwise):
-    """y = min(a, b), NaN if either is;   the gradient goes to the smaller, half to each of equals"""
+class Logaddexp2(Unary):
+    """y = log₂(2ᵃ + 2ᵇ);   ∂y/∂a = 1/(1 + 2ᵇ⁻ᵃ), ∂y/∂b = 1/(1 + 2ᵃ⁻ᵇ)"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.minimum(a, b)
+        return xp.logaddexp2(a, b)
 
     def backward_a(self, gy: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return _to_winner(gy, a < b, a == b)
+        return gy * ((a - b) * _LN2).sigmoid()
 
     def backward_b(self, gy: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return _to_winner(gy, b < a, a == b)
-
-
-def _to_winner(gy: Tensor, wins: Tensor, ties: Tensor) -> Tensor:
-    return gy.masked_fill(~(wins | ties), 0) - (gy / 2).masked_fill(~ties, 0)
+        return gy * ((b - a) * _LN2).sigmoid()
 
 
 @op
-class Where(Elementwise):
-    """y = a where `condition`, else b"""
+class Copysign(Unary):
+    """y = |a| with the sign of b;   ∂y/∂a = y/a (0 where a = 0), ∂y/∂b = 0"""
 
-    promote_from: ClassVar[int] = 1
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.copysign(a, b)
 
-    def forward(self, xp: Any, condition: Array, a: Array, b: Array) -> Array:
-        return xp.where(condition, a, b)
+    def backward_a(self, gy: Tensor, a: Tensor, y: Tensor) -> Tensor:
+        return gy * (a.sign() * y.sign())
 
-    def infer(self, condition: Spec, a: Spec, b: Spec) -> Spec:
-        if condition.dtype.kind not in "bu":
-            raise Refused(f"the condition must be bool, not {condition.dtype}")
-        return super().infer(condition, a, b)
+    def backward_b(self, gy: Tensor) -> Tensor:
+        return no_slope(gy)
 
-    def backward_a(self, gy: Tensor, condition: Tensor) -> Tensor:
-        return gy.masked_fill(~condition.bool(), 0)
 
-    def backward_b(self, gy: Tensor, condition: Tensor) -> Tensor:
-        return gy.masked_fill(condition.bool(), 0)
+@op
+class Nextafter(Elementwise):
+    """y = the floating-point number next to a on the way to b"""
+
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.nextafter(a, b)
+
+    def infer(self, a: Spec, b: Spec) -> Spec:
+        if a.dtype.kind != "f":
+            raise RefusedType(f"only floating-point numbers have neighbours, not {a.dtype}")
+        return super().infer(a, b)
+
+    def backward(self, gy: Tensor) -> Tensor:
+        raise GradError("nextafter has no derivative")
+
+
+@op
+class Frexp(Elementwise):
+    """m, e with x = m·2ᵉ and ½ ≤ |m| < 1;   dm/dx = 2⁻ᵉ"""
+
+    def forward(self, xp: Any, x: Array) -> tuple[Array, Array]:
+        mantissa, exponent = xp.frexp(x)
+        return mantissa, exponent
+
+    def infer(self, x: Spec) -> tuple[Spec, Spec]:  # type: ignore[override]
+        if x.dtype.kind != "f":
+            raise RefusedType(f"only floating-point numbers have a mantissa, not {x.dtype}")
+        return Spec(x.shape, x.dtype), Spec(x.shape, np.dtype(np.int32))
+
+    def backward(self, gys: tuple[Tensor | None, ...], ys: tuple[Tensor, ...]) -> Tensor | None:
+        return None if gys[0] is None else gys[0] / pow(2.0, ys[1])
+
+
+class WholeNumbers(Elementwise):
+    """A function of two integers."""
+
+    def infer(self, a: Spec, b: Spec) -> Spec:
+        if a.dtype.kind not in "iu":
+            raise RefusedType(f"it needs integers, not {a.dtype}")
+        return super().infer(a, b)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for shape in [(), (3,), (2, 0)]:
+            yield Case(cls(), (rng.integers(-30, 30, shape), rng.integers(-30, 30, shape)))
+
+    @classmethod
+    def bad(cls) -> Iterator[tuple[Case, str]]:
+        yield Case(cls(), (np.ones(2), np.ones(2))), "needs integers, not float64"
+
+
+@op
+class Gcd(WholeNumbers):
+    """y = the greatest common divisor of a and b"""
+
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.gcd(a, b)
+
+
+@op
+class Lcm(WholeNumbers):
+    """y = the least common multiple of a and b"""
+
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.lcm(a, b)
 
 
 # --- functions -----------------------------------------------------------------------------------
@@ -230,12 +291,22 @@ def add(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
     >>> tm.add(tm.tensor([1.0, 2.0]), 10)
     tensor([11., 12.])
     """
-    return apply(Add(), input, other if alpha == 1 else apply(Mul(), other, alpha))
+    return apply(Add(), input, other if alpha == 1 else _times(other, alpha))
 
 
 def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
     """Difference: input − alpha·other.  Shape: (…), (…) broadcast -> (…)"""
-    return apply(Sub(), input, other if alpha == 1 else apply(Mul(), other, alpha))
+    return apply(Sub(), input, other if alpha == 1 else _times(other, alpha))
+
+
+def rsub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
+    """Difference the other way round: other − alpha·input.  Shape: (…), (…) broadcast -> (…)"""
+    return sub(other, input, alpha=alpha)
+
+
+def _times(other: Operand, alpha: float) -> Operand:
+    """Return alpha·other; of two Python numbers another one, so that it adapts its dtype."""
+    return alpha * other if isinstance(other, int | float) else apply(Mul(), other, alpha)
 
 
 def mul(input: Operand, other: Operand) -> Tensor:
@@ -244,14 +315,32 @@ def mul(input: Operand, other: Operand) -> Tensor:
 
 
 def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
-    """Quotient; `rounding_mode` "floor" or "trunc" rounds it.  Shape: (…), (…) broadcast -> (…)
+    """Quotient; integers become floats unless it is rounded.  Shape: (…), (…) broadcast -> (…)
+
+    Args:
+        input: the dividend.
+        other: the divisor.
+        rounding_mode: None, "floor" (down) or "trunc" (towards 0).
 
     Raises:
-        OpError: `rounding_mode` is none of None, "floor", "trunc".
+        OpError: `rounding_mode` is something else, or an integer is divided by 0 and rounded.
+
+    >>> import toumei as tm
+    >>> tm.div(tm.tensor([-7, 7]), 2, rounding_mode="trunc")
+    tensor([-3,  3])
     """
     if rounding_mode is None:
         return apply(Div(), input, other)
+    if rounding_mode == "floor":
+        return apply(FloorDivide(), input, other)
+    if rounding_mode == "trunc":
+        return apply(TruncDivide(), input, other)
     raise OpError(f"div: rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}")
+
+
+def true_divide(input: Operand, other: Operand) -> Tensor:
+    """Quotient; integers become floats.  Shape: (…), (…) broadcast -> (…)"""
+    return apply(Div(), input, other)
 
 
 def pow(input: Operand, exponent: Operand) -> Tensor:
@@ -259,46 +348,86 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
     return apply(Pow(), input, exponent)
 
 
-def eq(input: Operand, other: Operand) -> Tensor:
-    """Whether equal, element by element.  Shape: (…), (…) broadcast -> (…), bool"""
-    return apply(Eq(), input, other)
+def float_power(input: Operand, exponent: Operand) -> Tensor:
+    """Power, computed in float64.  Shape: (…), (…) broadcast -> (…), float64"""
+    return apply(Pow(), cast(as_tensor(input), float64), cast(as_tensor(exponent), float64))
 
 
-def ne(input: Operand, other: Operand) -> Tensor:
-    """Whether different, element by element.  Shape: (…), (…) broadcast -> (…), bool"""
-    return apply(Ne(), input, other)
+def addcmul(input: Operand, tensor1: Operand, tensor2: Operand, *, value: float = 1) -> Tensor:
+    """input + value·tensor1·tensor2.  Shape: (…), (…), (…) broadcast -> (…)"""
+    product = mul(tensor1, tensor2)
+    return add(input, product if value == 1 else mul(product, value))
 
 
-def lt(input: Operand, other: Operand) -> Tensor:
-    """Whether less, element by element.  Shape: (…), (…) broadcast -> (…), bool"""
-    return apply(Lt(), input, other)
+def addcdiv(input: Operand, tensor1: Operand, tensor2: Operand, *, value: float = 1) -> Tensor:
+    """input + value·tensor1/tensor2: no integers.  Shape: (…), (…), (…) broadcast -> (…)"""
+    above, below = as_tensor(tensor1), as_tensor(tensor2)
+    if above._data.dtype.kind != "f" and below._data.dtype.kind != "f":
+        raise OpTypeError(f"addcdiv: {spec_of(above)} / {spec_of(below)}: only floats are divided")
+    return add(input, div(above if value == 1 else mul(above, value), below))
 
 
-def le(input: Operand, other: Operand) -> Tensor:
-    """Whether less or equal, element by element.  Shape: (…), (…) broadcast -> (…), bool"""
-    return apply(Le(), input, other)
+def lerp(input: Tensor, end: Tensor, weight: Operand) -> Tensor:
+    """On the way from `input` to `end`: input + weight·(end − input).  Shape: (…), (…) -> (…)
+
+    Raises:
+        OpTypeError: the dtypes differ, or are no floats.
+
+    >>> import toumei as tm
+    >>> tm.lerp(tm.tensor([0.0, 10.0]), tm.tensor([10.0, 20.0]), 0.25)
+    tensor([ 2.5, 12.5])
+    """
+    a, b = as_tensor(input), as_tensor(end)
+    if a._data.dtype != b._data.dtype or a._data.dtype.kind != "f":
+        raise OpTypeError(f"lerp: needs floats of one dtype, got {spec_of(a)} and {spec_of(b)}")
+    return apply(Lerp(), a, b, weight)
 
 
-def gt(input: Operand, other: Operand) -> Tensor:
-    """Whether greater, element by element.  Shape: (…), (…) broadcast -> (…), bool"""
-    return apply(Gt(), input, other)
+def logaddexp(input: Operand, other: Operand) -> Tensor:
+    """ln(eⁱⁿᵖᵘᵗ + eᵒᵗʰᵉʳ), without overflow.  Shape: (…), (…) broadcast -> (…)"""
+    return apply(Logaddexp(), input, other)
 
 
-def ge(input: Operand, other: Operand) -> Tensor:
-    """Whether greater or equal, element by element.  Shape: (…), (…) broadcast -> (…), bool"""
-    return apply(Ge(), input, other)
+def logaddexp2(input: Operand, other: Operand) -> Tensor:
+    """log₂(2ⁱⁿᵖᵘᵗ + 2ᵒᵗʰᵉʳ), without overflow.  Shape: (…), (…) broadcast -> (…)"""
+    return apply(Logaddexp2(), input, other)
 
 
-def maximum(input: Operand, other: Operand) -> Tensor:
-    """The larger of two, element by element; NaN wins.  Shape: (…), (…) broadcast -> (…)"""
-    return apply(Maximum(), input, other)
+def copysign(input: Operand, other: Operand) -> Tensor:
+    """|input| with the sign of `other`.  Shape: (…), (…) broadcast -> (…)"""
+    return apply(Copysign(), input, other)
 
 
-def minimum(input: Operand, other: Operand) -> Tensor:
-    """The smaller of two, element by element; NaN wins.  Shape: (…), (…) broadcast -> (…)"""
-    return apply(Minimum(), input, other)
+def nextafter(input: Operand, other: Operand) -> Tensor:
+    """The next floating-point number from `input` on the way to `other`.  Shape: (…), (…) -> (…)"""
+    return apply(Nextafter(), input, other)
 
 
-def where(condition: Operand, input: Operand, other: Operand) -> Tensor:
-    """`input` where `condition` holds, else `other`.  Shape: (…), (…), (…) broadcast -> (…)"""
-    return apply(Where(), condition, input, other)
+def ldexp(input: Operand, other: Operand) -> Tensor:
+    """input·2ᵒᵗʰᵉʳ.  Shape: (…), (…) broadcast -> (…)"""
+    return mul(input, pow(2.0, other))
+
+
+class MantissaExponent(NamedTuple):
+    """What `frexp` returns."""
+
+    mantissa: Tensor
+    exponent: Tensor
+
+
+def frexp(input: Operand) -> MantissaExponent:
+    """Mantissa and exponent: input = mantissa·2ᵉˣᵖᵒⁿᵉⁿᵗ.  Shape: (…) -> (…), (…) int32"""
+    return MantissaExponent(*apply(Frexp(), input))
+
+
+def gcd(input: Operand, other: Operand) -> Tensor:
+    """The greatest common divisor of integers.  Shape: (…), (…) broadcast -> (…)"""
+    return apply(Gcd(), input, other)
+
+
+def lcm(input: Operand, other: Operand) -> Tensor:
+    """The least common multiple of integers.  Shape: (…), (…) broadcast -> (…)"""
+    return apply(Lcm(), input, other)
+
+
+multiply, subtract, divide = mul, sub, div

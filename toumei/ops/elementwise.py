@@ -1,14 +1,16 @@
-"""Functions of one number, applied to each element; copies and casts."""
+"""Functions of one number, applied to each element: casts, sign, powers, exponentials, logarithms."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..errors import OpTypeError
-from ..op import RANK, Array, Case, DType, Elementwise, Op, Spec, op
-from ..tape import Operand, apply, unsupported
+from ..op import RANK, Array, Case, DType, Elementwise, Op, RefusedType, Spec, op
+from ..tape import Operand, Value, apply, as_tensor, unsupported
+from .creation import zeros_like
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,22 +19,54 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "abs",
+    "absolute",
+    "angle",
     "cast",
     "clone",
-    "cos",
+    "conj",
+    "conj_physical",
     "exp",
+    "exp2",
+    "expm1",
     "log",
+    "log1p",
+    "log2",
+    "log10",
     "neg",
-    "sin",
+    "negative",
+    "positive",
+    "real",
+    "reciprocal",
+    "resolve_conj",
+    "resolve_neg",
+    "rsqrt",
+    "sgn",
+    "sign",
+    "signbit",
     "sqrt",
-    "tanh",
+    "square",
 ]
+
+_LN2, _LN10 = math.log(2.0), math.log(10.0)
 
 
 class Unary(Elementwise):
     """A function of one real number: integers become the default float first."""
 
     promote: ClassVar[str] = "float"
+
+
+class Step(Elementwise):
+    """Constant but for jumps: its derivative is zero."""
+
+    def backward(self, gy: Tensor) -> Tensor:
+        return no_slope(gy)
+
+
+def no_slope(gy: Tensor) -> Tensor:
+    """Return zeros: the gradient for an input that the output doesn't follow."""
+    return zeros_like(gy)
 
 
 @op
@@ -67,6 +101,9 @@ class Clone(Elementwise):
         return gy
 
 
+# --- sign ----------------------------------------------------------------------------------------
+
+
 @op
 class Neg(Elementwise):
     """y = −x;   dy/dx = −1"""
@@ -74,32 +111,91 @@ class Neg(Elementwise):
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.negative(x)
 
+    def infer(self, x: Spec) -> Spec:
+        if x.dtype.kind == "b":
+            raise RefusedType("there is no negative of bools: use ~x or logical_not")
+        return super().infer(x)
+
     def backward(self, gy: Tensor) -> Tensor:
         return -gy
 
-
-@op
-class Exp(Unary):
-    """y = eˣ;   dy/dx = y"""
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.exp(x)
-
-    def backward(self, gy: Tensor, y: Tensor) -> Tensor:
-        return gy * y
+    @classmethod
+    def bad(cls) -> Iterator[tuple[Case, str]]:
+        yield Case(cls(), (np.array([True]),)), "no negative of bools"
 
 
 @op
-class Log(Unary):
-    """y = ln x;   dy/dx = 1/x"""
-
-    domain: ClassVar[tuple[float, float]] = (0.5, 3.0)
+class Abs(Elementwise):
+    """y = |x|;   dy/dx = sign x"""
 
     def forward(self, xp: Any, x: Array) -> Array:
-        return xp.log(x)
+        return xp.absolute(x)
+
+    def check(self, x: Array) -> None:
+        refuse_bool(x.dtype, "absolute value")
+
+    def infer(self, x: Spec) -> Spec:
+        refuse_bool(x.dtype, "absolute value")
+        return super().infer(x)
 
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
-        return gy / x
+        return gy * x.sign()
+
+    @classmethod
+    def bad(cls) -> Iterator[tuple[Case, str]]:
+        yield Case(cls(), (np.array([True]),)), "no absolute value of bools"
+
+
+def refuse_bool(dtype: DType, what: str) -> None:
+    """Refuse bools where NumPy would take them for integers."""
+    if dtype.kind == "b":
+        raise RefusedType(f"there is no {what} of bools: convert them with .to(…) first")
+
+
+@op
+class Sign(Step):
+    """y = −1, 0 or 1"""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return x.copy() if x.dtype.kind == "b" else xp.sign(x)
+
+
+@op
+class Signbit(Elementwise):
+    """y = whether x is negative, −0.0 and −NaN included"""
+
+    out: ClassVar[DType | None] = np.dtype(bool)
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.signbit(x) if x.dtype.kind == "f" else xp.less(x, 0)
+
+
+@op
+class Angle(Unary):
+    """y = the angle of x in the complex plane: 0, π for negative numbers, NaN for NaN;   dy/dx = 0"""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.where(xp.isnan(x), x, xp.where(x < 0, math.pi, 0.0)).astype(x.dtype)
+
+    def backward(self, gy: Tensor) -> Tensor:
+        return no_slope(gy)
+
+
+# --- powers --------------------------------------------------------------------------------------
+
+
+@op
+class Square(Elementwise):
+    """y = x²;   dy/dx = 2x"""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return x.astype(np.int64) if x.dtype.kind == "b" else xp.multiply(x, x)
+
+    def infer(self, x: Spec) -> Spec:
+        return Spec(x.shape, np.dtype(np.int64)) if x.dtype.kind == "b" else super().infer(x)
+
+    def backward(self, gy: Tensor, x: Tensor) -> Tensor:
+        return gy * (2 * x)
 
 
 @op
@@ -116,36 +212,116 @@ class Sqrt(Unary):
 
 
 @op
-class Sin(Unary):
-    """y = sin x;   dy/dx = cos x"""
+class Rsqrt(Unary):
+    """y = 1/√x;   dy/dx = −y³/2"""
+
+    domain: ClassVar[tuple[float, float]] = (0.5, 3.0)
 
     def forward(self, xp: Any, x: Array) -> Array:
-        return xp.sin(x)
-
-    def backward(self, gy: Tensor, x: Tensor) -> Tensor:
-        return gy * x.cos()
-
-
-@op
-class Cos(Unary):
-    """y = cos x;   dy/dx = −sin x"""
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.cos(x)
-
-    def backward(self, gy: Tensor, x: Tensor) -> Tensor:
-        return -gy * x.sin()
-
-
-@op
-class Tanh(Unary):
-    """y = tanh x = (eˣ − e⁻ˣ)/(eˣ + e⁻ˣ);   dy/dx = 1 − y²"""
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.tanh(x)
+        y = xp.asarray(xp.sqrt(x))
+        return xp.divide(1, y, out=y)
 
     def backward(self, gy: Tensor, y: Tensor) -> Tensor:
-        return gy * (1 - y * y)
+        return gy * (y * y * y * -0.5)
+
+
+@op
+class Reciprocal(Unary):
+    """y = 1/x;   dy/dx = −y²"""
+
+    domain: ClassVar[tuple[float, float]] = (0.5, 3.0)
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.reciprocal(x)
+
+    def backward(self, gy: Tensor, y: Tensor) -> Tensor:
+        return -gy * (y * y)
+
+
+# --- exponentials and logarithms -----------------------------------------------------------------
+
+
+@op
+class Exp(Unary):
+    """y = eˣ;   dy/dx = y"""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.exp(x)
+
+    def backward(self, gy: Tensor, y: Tensor) -> Tensor:
+        return gy * y
+
+
+@op
+class Exp2(Unary):
+    """y = 2ˣ;   dy/dx = y·ln 2"""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.exp2(x)
+
+    def backward(self, gy: Tensor, y: Tensor) -> Tensor:
+        return gy * y * _LN2
+
+
+@op
+class Expm1(Unary):
+    """y = eˣ − 1, exact near 0;   dy/dx = y + 1"""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.expm1(x)
+
+    def backward(self, gy: Tensor, y: Tensor) -> Tensor:
+        return gy * (y + 1)
+
+
+class Logarithm(Unary):
+    """A logarithm: samples are positive."""
+
+    domain: ClassVar[tuple[float, float]] = (0.5, 3.0)
+
+
+@op
+class Log(Logarithm):
+    """y = ln x;   dy/dx = 1/x"""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.log(x)
+
+    def backward(self, gy: Tensor, x: Tensor) -> Tensor:
+        return gy / x
+
+
+@op
+class Log10(Logarithm):
+    """y = log₁₀ x;   dy/dx = 1/(x·ln 10)"""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.log10(x)
+
+    def backward(self, gy: Tensor, x: Tensor) -> Tensor:
+        return gy / (x * _LN10)
+
+
+@op
+class Log2(Logarithm):
+    """y = log₂ x;   dy/dx = 1/(x·ln 2)"""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.log2(x)
+
+    def backward(self, gy: Tensor, x: Tensor) -> Tensor:
+        return gy / (x * _LN2)
+
+
+@op
+class Log1p(Logarithm):
+    """y = ln(1 + x), exact near 0;   dy/dx = 1/(1 + x)"""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.log1p(x)
+
+    def backward(self, gy: Tensor, x: Tensor) -> Tensor:
+        return gy / (x + 1)
 
 
 # --- functions -----------------------------------------------------------------------------------
@@ -165,18 +341,82 @@ def clone(input: Tensor) -> Tensor:
 
 
 def neg(input: Operand) -> Tensor:
-    """−x, element by element.  Shape: (…) -> (…)"""
+    """−x, element by element; bools are refused.  Shape: (…) -> (…)"""
     return apply(Neg(), input)
 
 
-def exp(input: Operand) -> Tensor:
-    """eˣ, element by element.  Shape: (…) -> (…)"""
-    return apply(Exp(), input)
+def positive(input: Operand) -> Tensor:
+    """The tensor itself: +x; bools are refused.  Shape: (…) -> (…)"""
+    x = as_tensor(input)
+    if x._data.dtype.kind == "b":
+        raise OpTypeError("positive: there is no + of bools")
+    return x
 
 
-def log(input: Operand) -> Tensor:
-    """Natural logarithm, element by element.  Shape: (…) -> (…)"""
-    return apply(Log(), input)
+def abs(input: Operand) -> Tensor:
+    """|x|, element by element; bools are refused.  Shape: (…) -> (…)
+
+    >>> import toumei as tm
+    >>> tm.abs(tm.tensor([-1.5, 2.0]))
+    tensor([1.5, 2. ])
+    """
+    return apply(Abs(), input)
+
+
+def sign(input: Operand) -> Tensor:
+    """−1, 0 or 1 by the sign of each element.  Shape: (…) -> (…)"""
+    return apply(Sign(), input)
+
+
+def sgn(input: Operand) -> Tensor:
+    """`sign`: for real numbers they are the same.  Shape: (…) -> (…)"""
+    return apply(Sign(), input)
+
+
+def signbit(input: Operand) -> Tensor:
+    """Whether the sign bit is set: true for −0.0 too.  Shape: (…) -> (…), bool"""
+    return apply(Signbit(), input)
+
+
+def angle(input: Operand) -> Tensor:
+    """The angle in the complex plane, in radians: 0, or π for x < 0.  Shape: (…) -> (…)"""
+    return apply(Angle(), input)
+
+
+def real(input: Tensor) -> Tensor:
+    """The real part: the tensor itself, since all tensors are real.  Shape: (…) -> (…)"""
+    return _itself("real", input)
+
+
+def conj(input: Tensor) -> Tensor:
+    """The complex conjugate: the tensor itself, since all tensors are real.  Shape: (…) -> (…)"""
+    return _itself("conj", input)
+
+
+def conj_physical(input: Tensor) -> Tensor:
+    """The complex conjugate: the tensor itself, since all tensors are real.  Shape: (…) -> (…)"""
+    return _itself("conj_physical", input)
+
+
+def resolve_conj(input: Tensor) -> Tensor:
+    """The tensor itself: conjugation is never put off here.  Shape: (…) -> (…)"""
+    return _itself("resolve_conj", input)
+
+
+def resolve_neg(input: Tensor) -> Tensor:
+    """The tensor itself: negation is never put off here.  Shape: (…) -> (…)"""
+    return _itself("resolve_neg", input)
+
+
+def _itself(name: str, input: Tensor) -> Tensor:
+    if not isinstance(input, Value):
+        raise OpTypeError(f"{name}: expected a tensor, got {type(input).__name__}")
+    return input
+
+
+def square(input: Operand) -> Tensor:
+    """x², element by element.  Shape: (…) -> (…)"""
+    return apply(Square(), input)
 
 
 def sqrt(input: Operand) -> Tensor:
@@ -184,16 +424,50 @@ def sqrt(input: Operand) -> Tensor:
     return apply(Sqrt(), input)
 
 
-def sin(input: Operand) -> Tensor:
-    """Sine of each element, in radians.  Shape: (…) -> (…)"""
-    return apply(Sin(), input)
+def rsqrt(input: Operand) -> Tensor:
+    """1/√x, element by element.  Shape: (…) -> (…)"""
+    return apply(Rsqrt(), input)
 
 
-def cos(input: Operand) -> Tensor:
-    """Cosine of each element, in radians.  Shape: (…) -> (…)"""
-    return apply(Cos(), input)
+def reciprocal(input: Operand) -> Tensor:
+    """1/x, element by element.  Shape: (…) -> (…)"""
+    return apply(Reciprocal(), input)
 
 
-def tanh(input: Operand) -> Tensor:
-    """Hyperbolic tangent of each element.  Shape: (…) -> (…)"""
-    return apply(Tanh(), input)
+def exp(input: Operand) -> Tensor:
+    """eˣ, element by element.  Shape: (…) -> (…)"""
+    return apply(Exp(), input)
+
+
+def exp2(input: Operand) -> Tensor:
+    """2ˣ, element by element.  Shape: (…) -> (…)"""
+    return apply(Exp2(), input)
+
+
+def expm1(input: Operand) -> Tensor:
+    """eˣ − 1, exact also for small x.  Shape: (…) -> (…)"""
+    return apply(Expm1(), input)
+
+
+def log(input: Operand) -> Tensor:
+    """Natural logarithm, element by element.  Shape: (…) -> (…)"""
+    return apply(Log(), input)
+
+
+def log10(input: Operand) -> Tensor:
+    """Logarithm to the base 10, element by element.  Shape: (…) -> (…)"""
+    return apply(Log10(), input)
+
+
+def log2(input: Operand) -> Tensor:
+    """Logarithm to the base 2, element by element.  Shape: (…) -> (…)"""
+    return apply(Log2(), input)
+
+
+def log1p(input: Operand) -> Tensor:
+    """ln(1 + x), exact also for small x.  Shape: (…) -> (…)"""
+    return apply(Log1p(), input)
+
+
+absolute = abs
+negative = neg
