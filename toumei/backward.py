@@ -154,7 +154,8 @@ def _differentiate(
 
 def _call_gradient(node: Node, gradient: Gradient, gy: Any, values: list[Any]) -> Any:
     if gradient.function == "decompose":
-        result: Any = _vjp(cast(Composite, node.op).decompose, values, gy)
+        given = [v for v in values if v is not None]  # without the optional inputs that weren't given
+        result: Any = _vjp(cast(Composite, node.op).decompose, given, gy)
     else:
         flat: list[Any] = []
         for value, want in zip(values, gradient.wants, strict=True):
