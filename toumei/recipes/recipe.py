@@ -108,9 +108,8 @@ class Run:
         _check_budget(self.budget, len(self.data.train))
         size = self.budget.batch_size
         self.train: DataLoader = DataLoader(
-            self.data.train, batch_size=size, shuffle=True, drop_last=True, seed=options.seed,
-            num_workers=1,
-        )  # fmt: skip
+            self.data.train, batch_size=size, shuffle=True, drop_last=True, seed=options.seed
+        )
         self.validation = DataLoader(self.data.validation, batch_size=1000, seed=0)
         self.test = DataLoader(self.data.test, batch_size=1000, seed=0)
         self.model = recipe.model()
