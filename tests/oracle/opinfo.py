@@ -63,6 +63,8 @@ def lookup(name: str) -> list[Callable[..., Any]]:
         method = getattr(tm.Tensor, name)
         if isinstance(method, property):
             found.append(lambda x, method=method: method.fget(x))
+        elif name.endswith("_"):  # the database, too, changes a copy in place
+            found.append(lambda x, *a, method=method, **k: method(x.clone(), *a, **k))
         elif callable(method) and method is not target:
             found.append(method)
     return found

@@ -10,7 +10,7 @@ import numpy as np
 from ..config import get_default_dtype
 from ..errors import OpError, OpTypeError
 from ..op import RANK, DType
-from ..tape import Value, spec_of, unsupported, wrap
+from ..tape import Value, unsupported, wrap
 from .shape import sizes_of
 
 if TYPE_CHECKING:
@@ -310,7 +310,9 @@ def new_empty_strided(
 
 def fill(input: Tensor, value: Any) -> Tensor:
     """`value` everywhere in the shape and dtype of `input`; the gradient goes to `value`."""
-    number = as_tensor(value) if isinstance(value, Value) else full((), value, dtype=input.dtype)
-    if number.ndim:
-        raise OpError(f"fill({spec_of(input)}): value must have no dimensions, it is {spec_of(number)}")
-    return number.to(input.dtype).expand(tuple(input.shape)).clone()
+    return input.masked_fill(wrap(np.ones((), bool)), value)
+
+
+def zero(input: Tensor) -> Tensor:
+    """Zeros in the shape and dtype of `input`; nothing flows back."""
+    return fill(input, 0)

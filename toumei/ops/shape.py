@@ -137,7 +137,8 @@ class Slice(View):
     index: tuple[int | slice | None, ...]
 
     def forward(self, xp: Any, x: Array) -> Array:
-        return x[self.index]
+        # With an Ellipsis NumPy returns a view even where one element is left.
+        return x[self.index if Ellipsis in self.index else (*self.index, Ellipsis)]
 
     def infer(self, x: Spec) -> Spec:
         try:
