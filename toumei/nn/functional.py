@@ -1,0 +1,27 @@
+"""Neural-network functions under PyTorch's names: `import toumei.nn.functional as F`.
+
+They are defined in `toumei.ops`, one module per family; this is the list.
+"""
+
+from __future__ import annotations
+
+from ..ops import activation, dense, distance, loss, loss_classes, loss_pairs, norm, rowwise
+from ..ops.activation import *
+from ..ops.dense import *
+from ..ops.distance import *
+from ..ops.loss import *
+from ..ops.loss_classes import *
+from ..ops.loss_pairs import *
+from ..ops.norm import *
+from ..ops.rowwise import *
+
+__all__ = [
+    *activation.__all__,
+    *dense.__all__,
+    *distance.__all__,
+    *loss.__all__,
+    *loss_classes.__all__,
+    *loss_pairs.__all__,
+    *norm.__all__,
+    *rowwise.__all__,
+]

@@ -1,0 +1,179 @@
+"""Layers without neighbourhoods: linear, bilinear; channels and pixels rearranged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import OpError
+from ..op import Array, Case, Composite, Refused, Spec, op
+from ..tape import apply, spec_of
+
+if TYPE_CHECKING:
+    from ..tensor import Tensor
+
+__all__ = [
+    "bilinear",
+    "channel_shuffle",
+    "linear",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+]
+
+
+@op
+class Linear(Composite):
+    """y = x·weightᵀ + bias;   ∂x = gy·weight, ∂weight = gyᵀ·x, ∂bias = Σ gy
+
+    x has two dimensions; the function makes them.
+    """
+
+    promote = "common"
+
+    def forward(self, xp: Any, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        y = xp.matmul(x, weight.T)
+        if bias is not None:
+            y += bias
+        return y  # type: ignore[no-any-return]
+
+    def check(self, x: Array, weight: Array, bias: Array | None = None) -> None:
+        if bias is not None and bias.shape != weight.shape[:1]:  # NumPy would broadcast it
+            self._refuse_bias(weight, bias)
+
+    def _refuse_bias(self, weight: Any, bias: Any) -> None:
+        raise Refused(f"bias has the shape {bias.shape}, but there are {weight.shape[0]} outputs")
+
+    def infer(self, x: Spec, weight: Spec, bias: Spec | None = None) -> Spec:
+        if weight.ndim != 2:
+            raise Refused(f"weight needs the shape (outputs, inputs), not {weight.shape}")
+        if x.shape[-1:] != weight.shape[1:]:
+            raise Refused(
+                f"inner sizes differ: x has {x.shape[-1]} columns, weight takes {weight.shape[1]} inputs"
+            )
+        if bias is not None and bias.shape != weight.shape[:1]:
+            self._refuse_bias(weight, bias)
+        return Spec((x.shape[0], weight.shape[0]), x.dtype)
+
+    def decompose(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        y = x @ weight.transpose(0, 1)
+        return y if bias is None else y + bias
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for n, i, o in ((2, 3, 4), (1, 1, 1), (0, 2, 3), (2, 0, 3)):
+            x, w = rng.normal(size=(n, i)), rng.normal(size=(o, i))
+            yield Case(cls(), (x, w))
+            yield Case(cls(), (x, w, rng.normal(size=o)))
+
+    @classmethod
+    def bad(cls) -> Iterator[tuple[Case, str]]:
+        x, w = np.zeros((2, 3)), np.zeros((4, 5))
+        yield Case(cls(), (x, w)), "x has 3 columns, weight takes 5 inputs"
+        yield Case(cls(), (x, w[:, :3], np.zeros(1))), "bias has the shape (1,)"
+
+
+# --- functions -----------------------------------------------------------------------------------
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x·weightᵀ + bias.  Shape: (…, in), (out, in), (out) -> (…, out)
+
+    Raises:
+        OpError: the sizes don't fit.
+
+    >>> import toumei as tm
+    >>> tm.nn.functional.linear(tm.ones(1, 3), tm.ones(2, 3), tm.tensor([0.0, 1.0]))
+    tensor([[3., 4.]])
+    """
+    if weight.ndim == 1:  # one output, without a dimension of its own
+        y = input @ weight
+        return y if bias is None else y + bias
+    inputs = [weight] if bias is None else [weight, bias]
+    if input.ndim == 2:
+        return apply(Linear(), input, *inputs)
+    if input.ndim == 0:
+        raise OpError(f"linear(input: {spec_of(input)}): the input needs at least one dimension")
+    lead = tuple(input.shape[:-1])
+    rows = int(np.prod(lead, dtype=np.int64))
+    y = apply(Linear(), input.reshape(rows, input.shape[-1]), *inputs)
+    return y.reshape(*lead, weight.shape[0])  # type: ignore[no-any-return]
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Σ_ij x₁ᵢ·weight_oij·x₂ⱼ + bias_o.  Shape: (…, i), (…, j), (o, i, j), (o) -> (…, o)
+
+    Raises:
+        OpError: the sizes don't fit.
+    """
+    sizes = (input1.shape[-1:] + input2.shape[-1:]) if input1.ndim and input2.ndim else ()
+    fits = weight.ndim == 3 and sizes == weight.shape[1:]
+    if not fits or input1.shape[:-1] != input2.shape[:-1]:
+        raise OpError(
+            f"bilinear(input1: {spec_of(input1)}, input2: {spec_of(input2)}, weight: "
+            f"{spec_of(weight)}): it needs (…, i), (…, j) and (o, i, j), the inputs with the same …"
+        )
+    o, i, j = weight.shape
+    lead = tuple(input1.shape[:-1])
+    rows = int(np.prod(lead, dtype=np.int64))
+    a, b = input1.reshape(rows, i), input2.reshape(rows, 1, j)
+    half = (a @ weight.permute(1, 0, 2).reshape(i, o * j)).reshape(rows, o, j)
+    y = (half * b).sum(-1).reshape(*lead, o)
+    return y if bias is None else y + bias
+
+
+def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
+    """Channels moved into space, r = upscale_factor.  Shape: (…, c·r², h, w) -> (…, c, h·r, w·r)
+
+    Raises:
+        OpError: the number of channels isn't divisible by r².
+
+    Paper: Shi et al. 2016, arXiv:1609.05158.
+    """
+    r = upscale_factor
+    _need_image("pixel_shuffle", input, 3)
+    *lead, c, h, w = input.shape
+    if r < 1 or c % (r * r):
+        raise OpError(f"pixel_shuffle({spec_of(input)}): {c} channels aren't divisible by {r}² = {r * r}")
+    x = input.reshape(*lead, c // (r * r), r, r, h, w)
+    n = len(lead)
+    x = x.permute(*range(n), n, n + 3, n + 1, n + 4, n + 2)
+    return x.reshape(*lead, c // (r * r), h * r, w * r)
+
+
+def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
+    """Space moved into channels, r = downscale_factor.  Shape: (…, c, h·r, w·r) -> (…, c·r², h, w)
+
+    Raises:
+        OpError: the height or the width isn't divisible by r.
+    """
+    r = downscale_factor
+    _need_image("pixel_unshuffle", input, 3)
+    *lead, c, h, w = input.shape
+    if r < 1 or h % r or w % r:
+        raise OpError(f"pixel_unshuffle({spec_of(input)}): {h}×{w} pixels aren't divisible by {r}")
+    x = input.reshape(*lead, c, h // r, r, w // r, r)
+    n = len(lead)
+    x = x.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3)
+    return x.reshape(*lead, c * r * r, h // r, w // r)
+
+
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """Channels dealt out like cards from `groups` stacks.  Shape: (n, c, …) -> (n, c, …)
+
+    Raises:
+        OpError: the number of channels isn't divisible by `groups`.
+
+    Paper: Zhang et al. 2017, arXiv:1707.01083.
+    """
+    _need_image("channel_shuffle", input, 3)
+    n, c, *rest = input.shape
+    if groups < 1 or c % groups:
+        raise OpError(f"channel_shuffle({spec_of(input)}): {c} channels aren't divisible by {groups}")
+    return input.reshape(n, groups, c // groups, *rest).transpose(1, 2).reshape(input.shape)
+
+
+def _need_image(name: str, x: Tensor, ndim: int) -> None:
+    if x.ndim < ndim:
+        raise OpError(f"{name}({spec_of(x)}): the input needs at least {ndim} dimensions")

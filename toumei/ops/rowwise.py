@@ -1,0 +1,161 @@
+"""Softmax and its logarithm: numbers made into a distribution along one dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import OpError
+from ..names import numpy_names
+from ..op import Array, Case, Composite, Spec, op
+from ..tape import apply, dims_of, spec_of
+from .activation import need_floats
+
+if TYPE_CHECKING:
+    from ..tensor import Tensor
+
+__all__ = [
+    "log_softmax",
+    "softmax",
+    "softmin",
+]
+
+
+class Rowwise(Composite):
+    """A function of the numbers along `dim`; the shape stays.  0-d tensors have `dim` ()."""
+
+    dim: tuple[int, ...]
+
+    def check(self, *arrays: Array) -> None:
+        need_floats(*arrays)
+
+    def infer(self, *specs: Spec) -> Spec:
+        need_floats(*specs)
+        return Spec(specs[0].shape, specs[0].dtype)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for shape, dim in (((), ()), ((4,), (0,)), ((2, 0), (1,)), ((0, 2), (1,)), ((2, 3, 4), (1,))):
+            yield Case(cls(dim), tuple(rng.normal(size=shape) for _ in cls.params))
+
+    @classmethod
+    def bad(cls) -> Iterator[tuple[Case, str]]:
+        yield Case(cls((0,)), tuple(np.ones(3, np.int64) for _ in cls.params)), "floating-point"
+
+
+def shifted(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
+    """Return x less its maximum along `dim`: its exponential can't overflow."""
+    if not x.size:
+        return x.copy()
+    return xp.asarray(x - xp.max(x, axis=dim, keepdims=True))  # type: ignore[no-any-return]
+
+
+def _shifted(x: Tensor, dim: tuple[int, ...]) -> Tensor:
+    # The shift cancels out: no gradient flows through it.
+    return x - x.detach().amax(dim, keepdim=True) if x.numel() and dim else x - x.detach()
+
+
+@op
+class Softmax(Rowwise):
+    """y = eˣ/Σ eˣ;   ∂x = y·(gy − Σ gy·y)"""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        y = shifted(xp, x, self.dim)
+        xp.exp(y, out=y)
+        y /= xp.sum(y, axis=self.dim, keepdims=True)
+        return y
+
+    def decompose(self, x: Tensor) -> Tensor:
+        e = _shifted(x, self.dim).exp()
+        return e / (e.sum(self.dim, keepdim=True) if self.dim else e)
+
+    def backward(self, gy: Tensor, y: Tensor) -> Tensor:
+        return apply(SoftmaxGrad(self.dim), gy, y)
+
+
+@op
+class SoftmaxGrad(Rowwise):
+    """∂x = y·(g − Σ g·y): the derivative of softmax, from its output y"""
+
+    def forward(self, xp: Any, g: Array, y: Array) -> Array:
+        out = xp.asarray(g * y)
+        out -= y * xp.sum(out, axis=self.dim, keepdims=True)
+        return out  # type: ignore[no-any-return]
+
+    def decompose(self, g: Tensor, y: Tensor) -> Tensor:
+        gy = g * y
+        return gy - y * (gy.sum(self.dim, keepdim=True) if self.dim else gy)
+
+
+@op
+class LogSoftmax(Rowwise):
+    """y = x − ln Σ eˣ;   ∂x = gy − eʸ·Σ gy"""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        y = shifted(xp, x, self.dim)
+        y -= xp.log(xp.sum(xp.exp(y), axis=self.dim, keepdims=True))
+        return y
+
+    def decompose(self, x: Tensor) -> Tensor:
+        y = _shifted(x, self.dim)
+        return y - (y.exp().sum(self.dim, keepdim=True) if self.dim else y.exp()).log()
+
+    def backward(self, gy: Tensor, y: Tensor) -> Tensor:
+        return apply(LogSoftmaxGrad(self.dim), gy, y)
+
+
+@op
+class LogSoftmaxGrad(Rowwise):
+    """∂x = g − eʸ·Σ g: the derivative of log-softmax, from its output y"""
+
+    def forward(self, xp: Any, g: Array, y: Array) -> Array:
+        out = xp.asarray(xp.exp(y))
+        out *= xp.sum(g, axis=self.dim, keepdims=True)
+        xp.subtract(g, out, out=out)
+        return out  # type: ignore[no-any-return]
+
+    def decompose(self, g: Tensor, y: Tensor) -> Tensor:
+        return g - y.exp() * (g.sum(self.dim, keepdim=True) if self.dim else g)
+
+
+# --- functions -----------------------------------------------------------------------------------
+
+
+def _along(name: str, input: Tensor, dim: int | None, dtype: Any) -> tuple[Tensor, tuple[int, ...]]:
+    if not isinstance(dim, int):
+        raise OpError(f"{name}({spec_of(input)}): say which dimension: {name}(x, dim=-1)")
+    return (input if dtype is None else input.to(dtype)), dims_of(name, input, dim)
+
+
+@numpy_names
+def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """Positive numbers with the sum 1 along `dim`: eˣ/Σ eˣ.  Shape: (…) -> (…)
+
+    Args:
+        dim: the dimension that the sum runs over; it must be given.
+        dtype: cast the input to it first.
+
+    Raises:
+        OpError: `dim` is missing or out of range, or the input holds integers.
+
+    >>> import toumei as tm
+    >>> tm.softmax(tm.tensor([0.0, 0.0]), dim=0)
+    tensor([0.5, 0.5])
+    """
+    x, d = _along("softmax", input, dim, dtype)
+    return apply(Softmax(d), x)
+
+
+@numpy_names
+def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """ln softmax(x) = x − ln Σ eˣ along `dim`, without overflow.  Shape: (…) -> (…)"""
+    x, d = _along("log_softmax", input, dim, dtype)
+    return apply(LogSoftmax(d), x)
+
+
+@numpy_names
+def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """softmax(−x): the smallest number gets the largest share.  Shape: (…) -> (…)"""
+    return softmax(-input, dim, dtype=dtype)
