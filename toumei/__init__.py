@@ -8,7 +8,14 @@
 from __future__ import annotations
 
 from . import autograd
-from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .autograd import (
+    debug,
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from .config import bool_ as bool
 from .config import (
     float32,
@@ -39,12 +46,14 @@ __all__ = [
     "Tensor",
     "autograd",
     "bool",
+    "debug",
     "default_generator",
     "enable_grad",
     "float32",
     "float64",
     "get_default_dtype",
     "get_rng_state",
+    "inference_mode",
     "initial_seed",
     "int32",
     "int64",

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from .config import config, grad_mode
+from .debug import Place, check_backward
 from .errors import GradError
 from .op import Composite, Gradient, Spec, Want
-from .tape import ACCUMULATE, Edge, Node, Saved, check_finite, wrap
+from .tape import ACCUMULATE, Cell, Edge, Hook, Node, Saved, spec_of, wrap
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -29,9 +30,10 @@ def run_backward(
     """Walk the graph from the roots back, newest node first, and hand every node its gradients.
 
     `targets` are the places whose gradients are returned; with them, only what leads there is
-    walked.  Leaves add theirs to `.grad` if `accumulate`.
+    walked.  Leaves add theirs to `.grad` if `accumulate` (with targets: those among them).
     """
-    wanted = None if targets is None else _leading_to({n for n, _ in targets}, [n for n, _ in roots])
+    goals = set(targets or ())
+    wanted = None if targets is None else _leading_to({n for n, _ in goals}, roots)
     found: dict[tuple[Node, int], Tensor] = {}
     pending: dict[Node, list[Tensor | None]] = {}
     heap: list[tuple[int, Node]] = []
@@ -54,26 +56,33 @@ def run_backward(
             arrive(root, g, "backward")
         while heap:
             node = heapq.heappop(heap)[1]
-            slots = _run_hooks(node, pending.pop(node))
+            slots = pending.pop(node)
+            if node.hooks:
+                _run_hooks(node.hooks, slots, owned)
             for i, slot in enumerate(slots):
                 if slot is None:
                     continue
-                if targets is not None and (node, i) in targets:
+                if (node, i) in goals:
                     found[node, i] = slot
-                if node.cells is not None and i in node.cells and accumulate:
-                    _accumulate(node, i, slot, create_graph, owned)
+                elif targets is not None and node.op is ACCUMULATE:
+                    continue
+                if accumulate and node.cells is not None and i in node.cells:
+                    _accumulate(node.cells[i](), slot, create_graph, owned)
             if node.op is ACCUMULATE or not any(s is not None for s in slots):
                 continue
             for i, g in _differentiate(node, slots, wanted):
+                if node.op.by_user:
+                    owned.add(id(g._storage))
                 arrive(node.edges[i], g, node.name)
             if not retain_graph:
                 node.kept = None
     return found
 
 
-def _leading_to(targets: set[Node], roots: Iterable[Node]) -> set[Node]:
+def _leading_to(targets: set[Node], roots: Sequence[tuple[Node, int]]) -> set[Node]:
     """Return the nodes, reachable from the roots, from which a target can be reached."""
-    seen, stack = set(roots), list(roots)
+    stack = [node for node, _ in roots]
+    seen = set(stack)
     while stack:
         for edge in stack.pop().edges:
             if edge is not None and edge[0] not in seen:
@@ -95,31 +104,41 @@ def _fit(g: Tensor, spec: Spec, source: str) -> Tensor:
     return g
 
 
-def _run_hooks(node: Node, slots: list[Tensor | None]) -> list[Tensor | None]:
-    for index, hooks in (node.hooks or {}).items():
-        for hook in list(hooks):
+def _run_hooks(
+    hooks: dict[int, list[Hook]], slots: list[Tensor | None], owned: set[int]
+) -> None:
+    """Let hooks see, and replace, the gradients; they may keep them as well."""
+    for index, functions in hooks.items():
+        for hook in list(functions):
             g = slots[index]
-            if g is not None:
-                new = hook(g)
-                slots[index] = g if new is None else new
-    return slots
+            if g is None:
+                break
+            new = hook(g)
+            if new is not None and new._data.shape != g._data.shape:
+                raise GradError(
+                    f"a hook returned a gradient of {spec_of(new)} in place of one of {spec_of(g)}"
+                )
+            slots[index] = g = g if new is None else new
+            owned.add(id(g._storage))
 
 
-def _accumulate(node: Node, i: int, g: Tensor, create_graph: bool, owned: set[int]) -> None:
+def _accumulate(cell: Cell | None, g: Tensor, create_graph: bool, owned: set[int]) -> None:
     """Add to `.grad`, in place where no graph is wanted; never take memory that is in use."""
-    cell = node.cells[i]  # type: ignore[index]
-    if cell.grad is not None:
-        if create_graph or cell.grad._node is not None:
-            cell.grad = cell.grad + g
-        else:
-            cell.grad.add_(g)
+    if cell is None:  # the tensor is gone: nobody can read its gradient
         return
-    if not create_graph:
-        taken = id(g._storage) in owned or g._parent is not None
-        if taken or type(g._data) is np.ndarray and g._data.base is not None:
-            g = g.clone()
-        owned.add(id(g._storage))
-    cell.grad = g
+    if cell.grad is None:
+        if not create_graph:
+            taken = id(g._storage) in owned or g._parent is not None
+            if taken or (type(g._data) is np.ndarray and g._data.base is not None):
+                g = g.clone()
+            owned.add(id(g._storage))
+        cell.grad = g
+    elif create_graph or cell.grad._node is not None:
+        cell.grad = cell.grad + g
+    else:
+        cell.grad.add_(g)
+    for hook in cell.after or ():
+        hook()
 
 
 def _differentiate(
@@ -135,10 +154,11 @@ def _differentiate(
     needed = [e is not None and (wanted is None or e[0] in wanted) for e in node.edges]
     for gradient, kept in zip(node.op.gradients, node.kept, strict=True):
         inputs = range(len(needed)) if gradient.inputs is None else gradient.inputs
-        if not any([needed[i] for i in inputs]):
+        if not any(needed[i] for i in inputs):
             continue
         values = [_restore(v, want, node) for v, want in zip(kept, gradient.wants, strict=True)]
-        result = _call_gradient(node, gradient, gy, values)
+        call = _call_checked if config.debug else _call_gradient
+        result = call(node, gradient, gy, values)
         grads = (result,) if gradient.inputs is not None else result
         if len(grads) != len(inputs):
             raise GradError(
@@ -154,16 +174,23 @@ def _differentiate(
 
 def _call_gradient(node: Node, gradient: Gradient, gy: Any, values: list[Any]) -> Any:
     if gradient.function == "decompose":
-        given = [v for v in values if v is not None]  # without the optional inputs that weren't given
-        result: Any = _vjp(cast(Composite, node.op).decompose, given, gy)
-    else:
-        flat: list[Any] = []
-        for value, want in zip(values, gradient.wants, strict=True):
-            flat += value if want.source == "input" and type(want.index) is slice else (value,)
-        result = getattr(node.op, gradient.function)(gy, *flat)
-    if config.debug:
-        grads = result if isinstance(result, tuple) else (result,)
-        check_finite(node.op, [g for g in grads if g is not None], "backward", node.where, [])
+        given = [v for v in values if v is not None]  # some inputs are optional
+        return _vjp(cast(Composite, node.op).decompose, given, gy)
+    flat: list[Any] = []
+    for value, want in zip(values, gradient.wants, strict=True):
+        flat += value if want.source == "input" and type(want.place) is slice else (value,)
+    return getattr(node.op, gradient.function)(gy, *flat)
+
+
+def _call_checked(node: Node, gradient: Gradient, gy: Any, values: list[Any]) -> Any:
+    """Debug mode: stop at the first NaN or infinity among the gradients."""
+    before, config.within = config.within, node.place or Place()
+    try:
+        result = _call_gradient(node, gradient, gy, values)
+    finally:
+        config.within = before
+    inputs = gy if isinstance(gy, tuple) else (gy,)
+    check_backward(node.name, node.place, (*inputs, *values), result)
     return result
 
 

@@ -9,7 +9,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class _Config(threading.local):
         self.quiet = False  # whether NumPy's warnings are silenced already
         with np.errstate(all="ignore"):
             self._silence = contextvars.copy_context()  # entering it is cheaper than np.errstate
+        self.within: Any = None  # where the op was called that backward is at; debug mode only
         self.modules: list[str] = []  # the modules being called, outermost first; debug mode only
 
 

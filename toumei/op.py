@@ -24,6 +24,7 @@ gradient arrived.  The *kind* of an op (Elementwise, Reduction, View …) gives 
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypeVar, dataclass_transform
@@ -110,7 +111,7 @@ class Want(NamedTuple):
 
     kind: str  # "value", or "spec": only its shape and dtype
     source: str  # "input" or "output"
-    index: int | slice  # which; a slice where several are wanted, as a tuple
+    place: int | slice  # which; a slice where several are wanted, as a tuple
 
 
 #: All ops by name, in the order of their definition.
@@ -128,6 +129,7 @@ class Op:
     is_view: ClassVar[bool] = False  # the output may share the first input's memory
     broadcasts: ClassVar[bool] = False  # gradients are summed back to the input's shape
     promote: ClassVar[str] = ""  # "": leave dtypes; "common"; "float": common, ints to float
+    by_user: ClassVar[bool] = False  # code of the user's computes its gradients
     promote_from: ClassVar[int] = 0  # the first input that promotion looks at
 
     forward: ClassVar[Callable[..., Any]]
@@ -236,6 +238,14 @@ def _wants(cls: type[Op], function: Callable[..., Any]) -> tuple[Want, ...]:
         else:
             raise TypeError(f"{cls.__name__}.{function.__name__}: {name!r} is neither an input nor y")
     return tuple(wants)
+
+
+def call_text(op: Op, specs: Sequence[Spec]) -> str:
+    """Write a call as "matmul(a: float32[8, 100], b: float32[50, 10])"."""
+    names = itertools.chain(() if op.variadic else op.params, itertools.repeat(""))
+    args = [f"{n}: {s}" if n else f"{s}" for n, s in zip(names, specs, strict=False)]
+    args += [f"{f}={getattr(op, f)!r}" for f in op.fields]
+    return f"{op.name}({', '.join(args)})"
 
 
 # --- promotion: PyTorch's rules ------------------------------------------------------------------

@@ -8,20 +8,20 @@ no cycles, and the graph goes when the last tensor that points into it goes.
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 
 from .config import config, get_default_dtype, grad_mode, run_quietly
+from .debug import Place, check_forward, place_of_call
 from .device import xp
 from .errors import (
-    AnomalyError,
     OpError,
     OpIndexError,
     OpTypeError,
     ToumeiError,
-    user_line,
 )
 from .op import (
     DTYPES,
@@ -33,6 +33,7 @@ from .op import (
     Refused,
     Spec,
     Want,
+    call_text,
     normal_dim,
     result_type,
 )
@@ -57,12 +58,16 @@ class Storage:
 
 
 class Cell:
-    """Where a gradient is put: shared by a tensor and its node."""
+    """Where a gradient is put.  The tensor owns it; its node refers to it weakly.
 
-    __slots__ = ("grad",)
+    (A gradient may have a graph of its own, which leads back to the node: that would be a cycle.)
+    """
+
+    __slots__ = ("__weakref__", "after", "grad")
 
     def __init__(self) -> None:
         self.grad: Tensor | None = None
+        self.after: list[Callable[[], None]] | None = None  # hooks, once the gradient is there
 
 
 class Saved(NamedTuple):
@@ -77,7 +82,7 @@ class Saved(NamedTuple):
 class Node:
     """One op that was applied: what the backward pass needs to know of it."""
 
-    __slots__ = ("cells", "edges", "hooks", "kept", "op", "order", "outs", "where")
+    __slots__ = ("cells", "edges", "hooks", "kept", "op", "order", "outs", "place")
 
     def __init__(self, op: Op, edges: tuple[Edge, ...], outs: tuple[Spec, ...]) -> None:
         self.op = op
@@ -86,8 +91,8 @@ class Node:
         self.kept: list[tuple[Any, ...]] | None = []  # per gradient function; None: freed
         self.order = next(_order)
         self.hooks: dict[int, list[Hook]] | None = None  # by output
-        self.cells: dict[int, Cell] | None = None  # by output: leaves and retain_grad
-        self.where = ""  # user's line and modules; debug mode only
+        self.cells: dict[int, weakref.ref[Cell]] | None = None  # by output: leaves, retain_grad
+        self.place: Place | None = None  # user's line and modules; debug mode only
 
     @property
     def name(self) -> str:
@@ -108,7 +113,7 @@ class Leaf(Node):
 
     def __init__(self, spec: Spec, cell: Cell) -> None:
         super().__init__(ACCUMULATE, (), (spec,))
-        self.cells = {0: cell}
+        self.cells = {0: weakref.ref(cell)}
 
 
 ACCUMULATE = Accumulate()
@@ -245,7 +250,7 @@ def apply(op: Op, *args: Any) -> Any:
                 record(op, tensors, results)
                 break
     if config.debug:
-        check_finite(op, results, "forward", user_line(), config.modules)
+        check_forward(op, arrays, [t._data for t in results])
     return tuple(results) if several else results[0]
 
 
@@ -295,14 +300,6 @@ def _explain(op: Op, arrays: Sequence[Any], error: Exception) -> ToumeiError:
     return getattr(reason, "error", OpError)(f"{call_text(op, specs)}: {text}")  # type: ignore[no-any-return]
 
 
-def call_text(op: Op, specs: Sequence[Spec]) -> str:
-    """Write a call as "matmul(a: float32[8, 100], b: float32[50, 10])"."""
-    names = itertools.chain(() if op.variadic else op.params, itertools.repeat(""))
-    args = [f"{n}: {s}" if n else f"{s}" for n, s in zip(names, specs, strict=False)]
-    args += [f"{f}={getattr(op, f)!r}" for f in op.fields]
-    return f"{op.name}({', '.join(args)})"
-
-
 def dims_of(name: str, x: Value, dim: Any) -> tuple[int, ...]:
     """Return dimensions counted from the front: all of them for None and (), as in PyTorch.
 
@@ -338,11 +335,11 @@ def record(op: Op, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
         if t._data.dtype.kind == "f":
             t._node, t._index = node, i
     if config.debug:
-        node.where = "\n  in ".join([user_line(), *reversed(config.modules)])
+        node.place = place_of_call()
 
 
 def _keep(want: Want, inputs: Sequence[Value], edges: Sequence[Edge], outputs: Sequence[Value]) -> Any:
-    kind, source, which = want
+    _, source, which = want
     tensors = inputs if source == "input" else outputs
     if type(which) is slice:
         return tuple([_keep_one(want, tensors[i], edges, i) for i in range(len(tensors))[which]])
@@ -356,17 +353,3 @@ def _keep_one(want: Want, t: Value, edges: Sequence[Edge], i: int) -> Any:
     # An output is kept without its edge: that would be a cycle.  `_restore` adds it.
     edge = edges[i] if want.source == "input" else None
     return Saved(t._data, edge, t._storage, t._storage.version)
-
-
-def check_finite(op: Op, tensors: Sequence[Value], phase: str, where: str, modules: list[str]) -> None:
-    """Debug mode: stop at the first NaN or infinity."""
-    for array in [t._data for t in tensors]:
-        if type(array) is np.ndarray and array.dtype.kind == "f" and not np.isfinite(array).all():
-            what = "NaN" if np.isnan(array).any() else "infinity"
-            count = int((~np.isfinite(array)).sum())
-            error = AnomalyError(
-                f"{phase} of {op.name} made the first {what} ({count} of {array.size} values of "
-                f"{Spec(array.shape, array.dtype)} are not finite)"
-            )
-            error.where, error.modules = where, list(reversed(modules))
-            raise error

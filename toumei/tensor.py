@@ -6,7 +6,8 @@ what a tensor is by itself: its data, its place in the graph, and how it prints.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -14,8 +15,8 @@ import numpy as np
 from .backward import run_backward
 from .config import bool_, float32, float64, int32, int64, uint8
 from .errors import GradError, OpError, OpTypeError
-from .op import Array, DType
 from .methods import TensorMethods
+from .op import Array, DType
 from .ops import creation, elementwise
 from .tape import Cell, Hook, Leaf, Storage, Value, lift, spec_of, tensor_type, wrap
 
@@ -151,7 +152,8 @@ class Tensor(TensorMethods):
         if requires_grad and self.dtype.kind != "f":
             raise GradError(f"only floating-point tensors can require gradients, not {self.dtype}")
         self._cell = self._cell or Cell()
-        self._node, self._index = (Leaf(spec_of(self), self._cell), 0) if requires_grad else (None, 0)
+        self._node = Leaf(spec_of(self), self._cell) if requires_grad else None
+        self._index = 0
         if self._parent is not None:  # a view made without a graph, now a leaf of its own
             self._parent = self._view = None
         return self
@@ -202,7 +204,7 @@ class Tensor(TensorMethods):
         if edge is None:
             raise GradError("retain_grad needs a tensor that requires grad")
         self._cell = self._cell or Cell()
-        edge[0].cells = {**(edge[0].cells or {}), edge[1]: self._cell}
+        edge[0].cells = {**(edge[0].cells or {}), edge[1]: weakref.ref(self._cell)}
 
     @property
     def retains_grad(self) -> bool:
@@ -219,6 +221,22 @@ class Tensor(TensorMethods):
         hooks = node.hooks.setdefault(index, [])
         hooks.append(hook)
         return RemovableHandle(hooks, hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
+        """Call `hook(tensor)` each time a gradient has been added to `.grad` of this leaf."""
+        if not self.requires_grad or not self.is_leaf:
+            raise GradError("register_post_accumulate_grad_hook needs a leaf that requires grad")
+        me = weakref.ref(self)  # the leaf owns the hook
+
+        def call() -> None:
+            tensor = me()
+            if tensor is not None:
+                hook(tensor)
+
+        self._cell = self._cell or Cell()
+        self._cell.after = self._cell.after or []
+        self._cell.after.append(call)
+        return RemovableHandle(self._cell.after, call)
 
     def backward(
         self,
@@ -239,18 +257,7 @@ class Tensor(TensorMethods):
             GradError: the tensor doesn't depend on anything that requires grad, the graph was
                 freed, or a value that is needed has been changed in place.
         """
-        edge = self._edge()
-        if edge is None:
-            raise GradError(
-                f"backward on {spec_of(self)}: it doesn't depend on any tensor that requires grad"
-            )
-        retain = create_graph if retain_graph is None else retain_graph
-        start = initial_gradient(self, gradient)
-        if inputs is None:
-            run_backward([edge], [start], retain_graph=retain, create_graph=create_graph)
-            return
-        tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-        _backward_to(tensors, edge, start, retain, create_graph)
+        backward_from((self,), (gradient,), retain_graph, create_graph, inputs)
 
     # --- out into the world ---
 
@@ -406,17 +413,37 @@ def initial_gradient(output: Tensor, gradient: Any) -> Tensor:
     return value
 
 
-def _backward_to(tensors: Any, edge: Any, start: Tensor, retain: bool, create_graph: bool) -> None:
-    edges = [t._edge() for t in tensors]
-    if None in edges:
-        raise GradError("backward(inputs=…): one of the inputs doesn't require grad")
-    found = run_backward(
-        [edge], [start], retain_graph=retain, create_graph=create_graph, targets=edges, accumulate=False
+def backward_from(
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Any],
+    retain_graph: bool | None,
+    create_graph: bool,
+    inputs: Any = None,
+) -> None:
+    """Add the derivatives of some tensors to `.grad` of the leaves, or of `inputs` alone."""
+    for t in outputs:
+        if t._edge() is None:
+            raise GradError(
+                f"backward on {spec_of(t)}: it doesn't depend on any tensor that requires grad"
+            )
+    targets: list[Any] | None = None
+    if inputs is not None:
+        targets = [_target(t) for t in ((inputs,) if isinstance(inputs, Tensor) else inputs)]
+    run_backward(
+        [t._edge() for t in outputs],  # type: ignore[misc]
+        [initial_gradient(t, g) for t, g in zip(outputs, gradients, strict=True)],
+        retain_graph=create_graph if retain_graph is None else retain_graph,
+        create_graph=create_graph,
+        targets=targets,
     )
-    for t, e in zip(tensors, edges, strict=True):
-        if e in found:
-            t.grad = found[e] if t.grad is None else t.grad + found[e]
 
+
+def _target(t: Tensor) -> Any:
+    if not t.requires_grad:
+        raise GradError(f"backward(inputs=…): {spec_of(t)} among the inputs doesn't require grad")
+    if not t.is_leaf:
+        t.retain_grad()
+    return t._edge()
 
 
 class Parameter(Tensor):
