@@ -15,9 +15,12 @@ from .ops import (
     indexing,
     linalg,
     parts,
+    random,
     rearrange,
     reduction,
+    scan,
     scattering,
+    sorting,
 )
 from .ops import shape as shapes
 from .tape import as_tensor
@@ -49,7 +52,20 @@ class TensorMethods(MathMethods):
     mT = mH = property(shapes.adjoint)  # noqa: N815
     H = property(shapes.matrix_H)
 
-    sum, mean, amax, amin = reduction.sum, reduction.mean, reduction.amax, reduction.amin
+    # reduction, scan, sorting
+    sum, mean, prod = reduction.sum, reduction.mean, reduction.prod
+    nansum, nanmean, logsumexp = reduction.nansum, reduction.nanmean, reduction.logsumexp
+    amax, amin, aminmax = reduction.amax, reduction.amin, reduction.aminmax
+    max, min = reduction.max, reduction.min
+    argmax, argmin = reduction.argmax, reduction.argmin
+    all, any, count_nonzero = reduction.all, reduction.any, reduction.count_nonzero
+    cumsum, cumprod, logcumsumexp = scan.cumsum, scan.cumprod, scan.logcumsumexp
+    cummax, cummin = scan.cummax, scan.cummin
+    sort, argsort, msort = sorting.sort, sorting.argsort, sorting.msort
+    topk, kthvalue, mode = sorting.topk, sorting.kthvalue, sorting.mode
+    median, nanmedian = sorting.median, sorting.nanmedian
+    quantile, nanquantile = sorting.quantile, sorting.nanquantile
+    cumsum_, cumprod_ = in_place(scan.cumsum), in_place(scan.cumprod)
     # shape
     reshape, reshape_as, view = shapes.reshape, shapes.reshape_as, shapes.view
     view_as, flatten, unflatten, ravel = shapes.view_as, shapes.flatten, shapes.unflatten, shapes.ravel
@@ -95,3 +111,9 @@ class TensorMethods(MathMethods):
     index_fill_, index_put_ = in_place(index_fill), in_place(index_put)
     index_reduce_, scatter_ = in_place(index_reduce), in_place(scatter)
     scatter_add_, scatter_reduce_ = in_place(scatter_add), in_place(scatter_reduce)
+    # random
+    bernoulli, multinomial = random.bernoulli, random.multinomial
+    bernoulli_, random_ = in_place(random.bernoulli_like), in_place(random.random)
+    uniform_, normal_ = in_place(random.uniform), in_place(random.normal_like)
+    log_normal_, exponential_ = in_place(random.log_normal), in_place(random.exponential)
+    cauchy_, geometric_ = in_place(random.cauchy), in_place(random.geometric)

@@ -15,12 +15,16 @@ from . import (
     indexing,
     linalg,
     logic,
+    native,
     parts,
+    random,
     rearrange,
     reduction,
     rounding,
+    scan,
     scattering,
     shape,
+    sorting,
     special,
     trigonometry,
 )
@@ -33,12 +37,16 @@ from .elementwise import *
 from .indexing import *
 from .linalg import *
 from .logic import *
+from .native import *
 from .parts import *
+from .random import *
 from .rearrange import *
 from .reduction import *
 from .rounding import *
+from .scan import *
 from .scattering import *
 from .shape import *
+from .sorting import *
 from .special import *
 from .trigonometry import *
 
@@ -52,12 +60,16 @@ __all__ = [
     *indexing.__all__,
     *linalg.__all__,
     *logic.__all__,
+    *native.__all__,
     *parts.__all__,
+    *random.__all__,
     *rearrange.__all__,
     *reduction.__all__,
     *rounding.__all__,
+    *scan.__all__,
     *scattering.__all__,
     *shape.__all__,
+    *sorting.__all__,
     *special.__all__,
     *trigonometry.__all__,
 ]
