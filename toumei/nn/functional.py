@@ -5,10 +5,25 @@ They are defined in `toumei.ops`, one module per family; this is the list.
 
 from __future__ import annotations
 
-from ..ops import activation, dense, distance, loss, loss_classes, loss_pairs, norm, rowwise
+from ..ops import (
+    activation,
+    conv,
+    dense,
+    distance,
+    dropping,
+    folding,
+    loss,
+    loss_classes,
+    loss_pairs,
+    norm,
+    rowwise,
+)
 from ..ops.activation import *
+from ..ops.conv import *
 from ..ops.dense import *
 from ..ops.distance import *
+from ..ops.dropping import *
+from ..ops.folding import *
 from ..ops.loss import *
 from ..ops.loss_classes import *
 from ..ops.loss_pairs import *
@@ -17,8 +32,11 @@ from ..ops.rowwise import *
 
 __all__ = [
     *activation.__all__,
+    *conv.__all__,
     *dense.__all__,
     *distance.__all__,
+    *dropping.__all__,
+    *folding.__all__,
     *loss.__all__,
     *loss_classes.__all__,
     *loss_pairs.__all__,

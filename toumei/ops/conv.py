@@ -1,0 +1,497 @@
+"""Convolution, of any spatial rank, and its two gradients.
+
+The three are one trilinear form, T(x, w, g) = Σ g·(x ∗ w), differentiated by one of its arguments
+each.  So the family is closed: every derivative of one is made of the other two.
+
+In NumPy: windows are copied into the rows of a matrix (channels last, some samples at a time, so
+that they stay in the cache), and one matrix product per chunk does the rest.  Results have their
+channels last in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import OpError
+from ..op import Array, Case, Contraction, Refused, Spec, op
+from ..tape import apply, spec_of
+from .windows import Pads, Sizes, ints, padded, same_pads, taps, window_count, windows
+
+if TYPE_CHECKING:
+    from ..tensor import Tensor
+
+__all__ = [
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+]
+
+_CHUNK_BYTES = 1 << 20  # windows that are copied out at a time
+
+
+def channels_last(x: Array) -> Array:
+    """Return [N, C, sizes…] as [N, sizes…, C], a copy unless it lies in memory like that."""
+    return np.ascontiguousarray(np.moveaxis(x, 1, -1))
+
+
+class ConvolutionFamily(Contraction):
+    """What the three share: how the window moves.  x [N, C, sizes…], w [O, C/groups, kernel…]."""
+
+    stride: Sizes
+    padding: Pads
+    dilation: Sizes
+    groups: int
+
+    def counts(self, x: Sizes, w: Sizes) -> Sizes:
+        """Return the spatial sizes of the output for the shapes of x and w; refuses misfits."""
+        if len(x) != len(w) or len(x) != len(self.stride) + 2:
+            raise Refused(f"x has {len(x)} dimensions, w has {len(w)}: both need {len(self.stride) + 2}")
+        if x[1] != w[1] * self.groups:
+            in_groups = f" in each of {self.groups} groups" if self.groups > 1 else ""
+            raise Refused(f"x has {x[1]} channels, but w takes {w[1]}{in_groups}")
+        if w[0] % self.groups:
+            raise Refused(f"{w[0]} output channels can't be split into {self.groups} groups")
+        return window_count(x[2:], w[2:], self.stride, self.padding, self.dilation)
+
+    def fields_of_family(self) -> tuple[Sizes, Pads, Sizes, int]:
+        """Return the fields that all three have."""
+        return self.stride, self.padding, self.dilation, self.groups
+
+    def columns(self, x: Array, kernel: Sizes, counts: Sizes) -> Iterator[tuple[slice, Array]]:
+        """Yield (samples, their windows as the rows of a matrix per group).
+
+        Shape: [groups, samples · windows, kernel · C/groups], overwritten by the next chunk
+        """
+        n, c, rank = x.shape[0], x.shape[1], len(kernel)
+        per_group = (*kernel, self.groups, c // self.groups)
+        step = max(1, _CHUNK_BYTES // max(1, prod(counts) * prod(kernel) * c * x.itemsize))
+        buffer = np.empty((self.groups, min(step, n), *counts, *kernel, c // self.groups), x.dtype)
+        for start in range(0, n, step):
+            part = padded(channels_last(x[start : start + step]), (*self.padding, (0, 0)))
+            shown = windows(part, 1, kernel, counts, self.stride, self.dilation)
+            shown = shown.reshape(*shown.shape[: 1 + rank], *per_group) if self.groups > 1 else shown[None]
+            shown = np.moveaxis(shown, -2, 0) if self.groups > 1 else shown
+            cols = buffer[:, : len(part)]
+            np.copyto(cols, shown)
+            rows = len(part) * prod(counts)
+            yield slice(start, start + step), cols.reshape(self.groups, rows, -1)
+
+    def convolve(self, x: Array, w: Array, bias: Array | None = None) -> Array:
+        """Return x ∗ w (+ bias) with this window.  Shape: [N, counts…, O]"""
+        counts = self.counts(x.shape, w.shape)
+        y = np.empty((x.shape[0], *counts, w.shape[0]), x.dtype)
+        matrix = self.matrix(w)
+        for samples, cols in self.columns(x, w.shape[2:], counts):
+            np.matmul(cols, matrix, out=self.rows(y[samples]))
+            if bias is not None:
+                y[samples] += bias
+        return y
+
+    def matrix(self, w: Array) -> Array:
+        """Return w as one matrix per group.  Shape: [groups, kernel · C/groups, O/groups]"""
+        last = np.moveaxis(w, 1, -1)
+        grouped = last.reshape(self.groups, w.shape[0] // self.groups, -1)
+        return np.ascontiguousarray(grouped.transpose(0, 2, 1))
+
+    def rows(self, y: Array) -> Array:
+        """Show channels-last values as one matrix per group.  Shape: [groups, rows, O/groups]"""
+        return y.reshape(-1, self.groups, y.shape[-1] // self.groups).transpose(1, 0, 2)
+
+    @classmethod
+    def shapes(cls) -> Iterator[tuple[tuple[Any, ...], Sizes, Sizes]]:
+        """Yield (fields, shape of x, shape of w) for samples."""
+        yield ((1,), ((0, 0),), (1,), 1), (2, 3, 5), (4, 3, 2)
+        yield ((2, 1), ((1, 1), (0, 2)), (1, 2), 2), (2, 4, 5, 6), (6, 2, 3, 2)
+        yield ((1, 2), ((1, 1), (2, 2)), (1, 1), 1), (2, 2, 3, 4), (3, 2, 3, 3)
+        yield ((2, 1, 1), ((1, 0), (0, 0), (0, 1)), (1, 1, 1), 3), (1, 3, 3, 2, 3), (3, 1, 2, 2, 2)
+        yield ((1,), ((1, 1),), (1,), 1), (0, 2, 4), (3, 2, 3)
+
+
+@op
+class Convolution(ConvolutionFamily):
+    """y = x ∗ w: y[n, o, p] = Σ x[n, c, stride·p + dilation·k − pad]·w[o, c, k]"""
+
+    def forward(self, xp: Any, x: Array, w: Array) -> Array:
+        return np.moveaxis(self.convolve(x, w), -1, 1)
+
+    def infer(self, x: Spec, w: Spec) -> Spec:
+        return Spec((x.shape[0], w.shape[0], *self.counts(x.shape, w.shape)), x.dtype)
+
+    def backward_x(self, gy: Tensor, x_spec: Spec, w: Tensor) -> Tensor:
+        return apply(ConvolutionInputGrad(*self.fields_of_family(), x_spec.shape[2:]), gy, w)
+
+    def backward_w(self, gy: Tensor, x: Tensor, w_spec: Spec) -> Tensor:
+        return apply(ConvolutionWeightGrad(*self.fields_of_family(), w_spec.shape[2:]), gy, x)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for fields, x, w in cls.shapes():
+            yield Case(cls(*fields), (rng.normal(size=x), rng.normal(size=w)))
+
+    @classmethod
+    def bad(cls) -> Iterator[tuple[Case, str]]:
+        plain = cls((1,), ((0, 0),), (1,), 1)
+        yield Case(plain, (np.zeros((2, 3, 5)), np.zeros((4, 2, 2)))), "x has 3 channels, but w takes 2"
+        yield Case(plain, (np.zeros((2, 3, 5)), np.zeros((4, 3, 6)))), "kernel of size 6 is larger"
+
+
+@op
+class BiasedConvolution(Convolution):
+    """y = x ∗ w + b, one number per output channel"""
+
+    def forward(self, xp: Any, x: Array, w: Array, b: Array) -> Array:  # type: ignore[override]
+        return np.moveaxis(self.convolve(x, w, b), -1, 1)
+
+    def check(self, x: Array, w: Array, b: Array) -> None:
+        if b.shape != w.shape[:1]:
+            raise Refused(f"the bias has shape {b.shape}, but w makes {w.shape[0]} channels")
+
+    def infer(self, x: Spec, w: Spec, b: Spec) -> Spec:  # type: ignore[override]
+        if b.shape != w.shape[:1]:
+            raise Refused(f"the bias has shape {b.shape}, but w makes {w.shape[0]} channels")
+        return super().infer(x, w)
+
+    def backward_b(self, gy: Tensor) -> Tensor:
+        return gy.sum(dim=(0, *range(2, gy.ndim)))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for fields, x, w in cls.shapes():
+            arrays = rng.normal(size=x), rng.normal(size=w), rng.normal(size=w[0])
+            yield Case(cls(*fields), arrays)
+
+    @classmethod
+    def bad(cls) -> Iterator[tuple[Case, str]]:
+        arrays = np.zeros((2, 3, 5)), np.zeros((4, 3, 2)), np.zeros(3)
+        yield Case(cls((1,), ((0, 0),), (1,), 1), arrays), "bias has shape (3,), but w makes 4 channels"
+
+
+@op
+class ConvolutionInputGrad(ConvolutionFamily):
+    """x = ∂/∂x Σ g·(x ∗ w), of the spatial sizes `sizes`: a transposed convolution"""
+
+    sizes: Sizes
+
+    def forward(self, xp: Any, g: Array, w: Array) -> Array:
+        self.check_fit(g.shape, w.shape)
+        if max(self.stride) == 1:
+            return np.moveaxis(self.flipped_convolution(g, w), -1, 1)
+        x = np.empty((g.shape[0], *self.sizes, w.shape[1] * self.groups), g.dtype)
+        one = max(1, prod(g.shape[2:]) * prod(w.shape[1:]) * self.groups * g.itemsize)
+        step = max(1, _CHUNK_BYTES // one)
+        for start in range(0, g.shape[0], step):
+            self.scatter(channels_last(g[start : start + step]), w, x[start : start + step])
+        return np.moveaxis(x, -1, 1)
+
+    def flipped_convolution(self, g: Array, w: Array) -> Array:
+        """At stride 1 the gradient is a convolution with w flipped and its channels swapped."""
+        split = w.reshape(self.groups, -1, *w.shape[1:]).swapaxes(1, 2)
+        swapped = np.flip(split.reshape(-1, *split.shape[2:]), tuple(range(2, w.ndim)))
+        reach = [d * (k - 1) for d, k in zip(self.dilation, w.shape[2:], strict=True)]
+        pads = tuple((r - lo, r - hi) for r, (lo, hi) in zip(reach, self.padding, strict=True))
+        return Convolution(self.stride, pads, self.dilation, self.groups).convolve(g, swapped)
+
+    def scatter(self, g: Array, w: Array, x: Array) -> None:
+        """Add the windows' gradients g·wᵀ in their places; both are channels-last, x is the result."""
+        kernel, counts = w.shape[2:], g.shape[1:-1]
+        cols = np.matmul(self.rows(g), self.matrix(w).transpose(0, 2, 1))
+        cols = cols.reshape(self.groups, len(g), *counts, prod(kernel), w.shape[1])
+        inner = [n + lo + hi for n, (lo, hi) in zip(self.sizes, self.padding, strict=True)]
+        total = np.zeros((len(g), *inner, self.groups, w.shape[1]), g.dtype)
+        for k, place in enumerate(taps(kernel, counts, self.stride, self.dilation)):
+            total[:, *place] += np.moveaxis(cols[..., k, :], 0, -2)
+        crop = tuple((-lo, -hi) for lo, hi in self.padding)
+        x[...] = padded(total.reshape(len(g), *inner, -1), (*crop, (0, 0)))
+
+    def check_fit(self, g: Sizes, w: Sizes) -> None:
+        """Refuse an output gradient that no convolution of these sizes returns."""
+        if len(g) != len(w):
+            raise Refused(f"x has {len(g)} dimensions, w has {len(w)}")
+        if g[1] != w[0]:
+            raise Refused(f"x has {g[1]} channels, but w takes {w[0]}")
+        counts = self.counts((g[0], w[1] * self.groups, *self.sizes), w)
+        if counts != g[2:]:
+            raise Refused(f"sizes {self.sizes} make {counts} windows, not {g[2:]}")
+
+    def infer(self, g: Spec, w: Spec) -> Spec:
+        self.check_fit(g.shape, w.shape)
+        return Spec((g.shape[0], w.shape[1] * self.groups, *self.sizes), g.dtype)
+
+    def backward_g(self, gy: Tensor, w: Tensor) -> Tensor:
+        return apply(Convolution(*self.fields_of_family()), gy, w)
+
+    def backward_w(self, gy: Tensor, g: Tensor, w_spec: Spec) -> Tensor:
+        return apply(ConvolutionWeightGrad(*self.fields_of_family(), w_spec.shape[2:]), g, gy)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for fields, x, w in cls.shapes():
+            g = (x[0], w[0], *Convolution(*fields).counts(x, w))
+            yield Case(cls(*fields, x[2:]), (rng.normal(size=g), rng.normal(size=w)))
+
+    @classmethod
+    def bad(cls) -> Iterator[tuple[Case, str]]:
+        arrays = np.zeros((2, 3, 5)), np.zeros((4, 3, 2))
+        yield Case(cls((1,), ((0, 0),), (1,), 1, (6,)), arrays), "x has 3 channels, but w takes 4"
+
+
+@op
+class ConvolutionWeightGrad(ConvolutionFamily):
+    """w = ∂/∂w Σ g·(x ∗ w), of the spatial sizes `kernel`"""
+
+    kernel: Sizes
+
+    def forward(self, xp: Any, g: Array, x: Array) -> Array:
+        shape = self.shape(g.shape, x.shape)
+        total = xp.zeros((self.groups, shape[0] // self.groups, prod(shape[1:])), g.dtype)
+        for samples, cols in self.columns(x, self.kernel, g.shape[2:]):
+            rows = self.rows(channels_last(g[samples]))
+            total += xp.matmul(rows.transpose(0, 2, 1), cols)
+        w = total.reshape(shape[0], *self.kernel, shape[1])
+        return np.ascontiguousarray(np.moveaxis(w, -1, 1))
+
+    def shape(self, g: Sizes, x: Sizes) -> Sizes:
+        """Return the shape of w; refuses a g that isn't an output's gradient."""
+        w = (g[1], x[1] // self.groups, *self.kernel)
+        counts = self.counts(x, w)
+        if counts != g[2:] or g[0] != x[0]:
+            raise Refused(f"x makes {x[0]} times {counts} windows, but g has {g[0]} times {g[2:]}")
+        return w
+
+    def infer(self, g: Spec, x: Spec) -> Spec:
+        return Spec(self.shape(g.shape, x.shape), g.dtype)
+
+    def backward_g(self, gy: Tensor, x: Tensor) -> Tensor:
+        return apply(Convolution(*self.fields_of_family()), x, gy)
+
+    def backward_x(self, gy: Tensor, g: Tensor, x_spec: Spec) -> Tensor:
+        return apply(ConvolutionInputGrad(*self.fields_of_family(), x_spec.shape[2:]), g, gy)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for fields, x, w in cls.shapes():
+            g = (x[0], w[0], *Convolution(*fields).counts(x, w))
+            yield Case(cls(*fields, w[2:]), (rng.normal(size=g), rng.normal(size=x)))
+
+    @classmethod
+    def bad(cls) -> Iterator[tuple[Case, str]]:
+        arrays = np.zeros((2, 3, 5)), np.zeros((3, 3, 5))
+        yield Case(cls((1,), ((0, 0),), (1,), 1, (1,)), arrays), "but g has 2 times"
+
+
+# --- functions -----------------------------------------------------------------------------------
+
+
+def _convolve(
+    rank: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any,
+    dilation: Any, groups: int,
+) -> Tensor:  # fmt: skip
+    name = f"conv{rank}d"
+    batched = _is_batched(name, rank, input, weight, groups)
+    strides, steps = ints(name, "stride", stride, rank, 1), ints(name, "dilation", dilation, rank, 1)
+    pads = _pads(name, padding, tuple(weight.shape[2:]), strides, steps)
+    fields = strides, pads, steps, groups
+    x = input if batched else input.unsqueeze(0)
+    if bias is None:
+        y: Tensor = apply(Convolution(*fields), x, weight)
+    else:
+        y = apply(BiasedConvolution(*fields), x, weight, bias)
+    return y if batched else y.squeeze(0)
+
+
+def _is_batched(name: str, rank: int, input: Tensor, weight: Tensor, groups: int) -> bool:
+    if weight.ndim != rank + 2 or input.ndim not in (rank + 1, rank + 2):
+        raise OpError(
+            f"{name}(input: {spec_of(input)}, weight: {spec_of(weight)}): the input needs {rank + 2} "
+            f"dimensions ({rank + 1} without a batch), the weight {rank + 2}"
+        )
+    if groups < 1:
+        raise OpError(f"{name}: groups must be at least 1, it is {groups}")
+    return input.ndim == rank + 2
+
+
+def _pads(name: str, padding: Any, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
+    rank = len(kernel)
+    if padding == "valid":
+        return ((0, 0),) * rank
+    if padding == "same":
+        if any(s != 1 for s in stride):
+            raise OpError(f"{name}: padding='same' needs stride 1, it is {stride}")
+        return same_pads(kernel, dilation)
+    if isinstance(padding, str):
+        raise OpError(f"{name}: padding must be numbers, 'same' or 'valid', not {padding!r}")
+    return tuple((p, p) for p in ints(name, "padding", padding, rank, 0))
+
+
+def conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolution over one dimension (without flipping the kernel); see `conv2d`.
+
+    Shape: (n, c, l), (o, c / groups, k), (o) -> (n, o, l′)
+    """
+    return _convolve(1, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolution over two dimensions (without flipping the kernel).
+
+    y[n, o, p] = bias[o] + Σ input[n, c, stride·p + dilation·k − padding]·weight[o, c, k]
+
+    Shape: (n, c, h, w), (o, c / groups, kh, kw), (o) -> (n, o, h′, w′), with
+    h′ = ⌊(h + 2·padding − dilation·(kh − 1) − 1) / stride⌋ + 1;  the batch n may be missing
+
+    Args:
+        input: samples.
+        weight: one kernel per output channel.
+        bias: a number per output channel, or None.
+        stride: elements between neighbouring windows; a number, or one per dimension.
+        padding: zeros on each side; numbers, "same" (the size stays; needs stride 1) or "valid" (0).
+        dilation: elements between neighbouring places of a window.
+        groups: into how many groups the channels are split, each with kernels of its own.
+
+    Raises:
+        OpError: the channels differ, or the kernel is larger than the padded input.
+
+    >>> import toumei as tm
+    >>> import toumei.nn.functional as F
+    >>> F.conv2d(tm.ones(1, 1, 3, 3), tm.ones(1, 1, 2, 2)).tolist()
+    [[[[4.0, 4.0], [4.0, 4.0]]]]
+    """
+    return _convolve(2, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolution over three dimensions (without flipping the kernel); see `conv2d`.
+
+    Shape: (n, c, d, h, w), (o, c / groups, kd, kh, kw), (o) -> (n, o, d′, h′, w′)
+    """
+    return _convolve(3, input, weight, bias, stride, padding, dilation, groups)
+
+
+def _transposed(
+    rank: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any,
+    output_padding: Any, groups: int, dilation: Any,
+) -> Tensor:  # fmt: skip
+    name = f"conv_transpose{rank}d"
+    batched = _is_batched(name, rank, input, weight, groups)
+    strides, steps = ints(name, "stride", stride, rank, 1), ints(name, "dilation", dilation, rank, 1)
+    pads = ints(name, "padding", padding, rank, 0)
+    extra = ints(name, "output_padding", output_padding, rank, 0)
+    for e, s, d in zip(extra, strides, steps, strict=True):
+        if e >= max(s, d):
+            raise OpError(f"{name}: output_padding {e} must be below stride {s} or dilation {d}")
+    x = input if batched else input.unsqueeze(0)
+    parts = zip(x.shape[2:], weight.shape[2:], strides, pads, steps, extra, strict=True)
+    sizes = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in parts)
+    if min(sizes) < 1:
+        raise OpError(f"{name}(input: {spec_of(input)}): the output would have the sizes {sizes}")
+    sides = tuple((p, p - e) for p, e in zip(pads, extra, strict=True))  # the extra is cut off less
+    fields = strides, sides, steps, groups, sizes
+    y: Tensor = apply(ConvolutionInputGrad(*fields), x, weight)
+    if bias is not None:
+        if tuple(bias.shape) != (y.shape[1],):
+            raise OpError(f"{name}: the bias has shape {tuple(bias.shape)} for {y.shape[1]} channels")
+        y = y + bias.reshape(-1, *[1] * rank)
+    return y if batched else y.squeeze(0)
+
+
+def conv_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """Transposed convolution over one dimension; see `conv_transpose2d`.
+
+    Shape: (n, c, l), (c, o / groups, k), (o) -> (n, o, l′)
+    """
+    return _transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """Transposed convolution over two dimensions: the gradient of `conv2d` by its input.
+
+    Each input element puts a copy of the kernel, times itself, into the output.
+
+    Shape: (n, c, h, w), (c, o / groups, kh, kw), (o) -> (n, o, h′, w′), with
+    h′ = (h − 1)·stride − 2·padding + dilation·(kh − 1) + output_padding + 1
+
+    Args:
+        input: samples; the batch n may be missing.
+        weight: kernels.
+        bias: a number per output channel, or None.
+        stride: how far the copies of neighbours lie apart.
+        padding: how much is cut off on each side.
+        output_padding: rows added at the end, below stride or dilation.
+        groups: into how many groups the channels are split.
+        dilation: elements between neighbouring places of a kernel.
+
+    Raises:
+        OpError: the channels differ, or nothing is left of the output.
+
+    >>> import toumei as tm
+    >>> import toumei.nn.functional as F
+    >>> F.conv_transpose2d(tm.ones(1, 1, 1, 2), tm.ones(1, 1, 1, 2)).tolist()
+    [[[[1.0, 2.0, 1.0]]]]
+    """
+    return _transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """Transposed convolution over three dimensions; see `conv_transpose2d`.
+
+    Shape: (n, c, d, h, w), (c, o / groups, kd, kh, kw), (o) -> (n, o, d′, h′, w′)
+    """
+    return _transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
