@@ -7,7 +7,10 @@
 
 from __future__ import annotations
 
-from . import autograd
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import autograd, testing
 from .autograd import (
     debug,
     enable_grad,
@@ -38,7 +41,41 @@ from .ops import *
 from .ops import __all__ as _ops
 from .tensor import Size, Tensor
 
+if TYPE_CHECKING:
+    from . import data, io, nn, optim, viz
+    from .io import load, save
+    from .nn.module import untracked
+    from .viz import summary
+
 __version__ = "0.1.0"
+
+# What `import toumei` leaves unread until it is asked for, and where it is.
+_LAZY = {
+    "data": "",
+    "io": "",
+    "load": "io",
+    "nn": "",
+    "optim": "",
+    "save": "io",
+    "summary": "viz",
+    "untracked": "nn.module",
+    "viz": "",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'toumei' has no attribute {name!r}")
+    home = _LAZY[name]
+    module = importlib.import_module(f".{home or name}", __name__)
+    value = getattr(module, name) if home else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 __all__ = [
     "Generator",
@@ -63,6 +100,8 @@ __all__ = [
     "set_default_dtype",
     "set_grad_enabled",
     "set_rng_state",
+    "testing",
     "uint8",
+    *_LAZY,
     *_ops,
 ]

@@ -129,6 +129,7 @@ class Op:
     is_view: ClassVar[bool] = False  # the output may share the first input's memory
     broadcasts: ClassVar[bool] = False  # gradients are summed back to the input's shape
     promote: ClassVar[str] = ""  # "": leave dtypes; "common"; "float": common, ints to float
+    exempt: ClassVar[dict[str, str]] = {}  # checks that the op can't pass, and why: see testing.py
     by_user: ClassVar[bool] = False  # code of the user's computes its gradients
     promote_from: ClassVar[int] = 0  # the first input that promotion looks at
 
