@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .mathmethods import MathMethods, in_place
 from .ops import (
+    activation,
     combine,
     copies,
     creation,
@@ -18,6 +19,7 @@ from .ops import (
     random,
     rearrange,
     reduction,
+    rowwise,
     scan,
     scattering,
     sorting,
@@ -117,3 +119,7 @@ class TensorMethods(MathMethods):
     uniform_, normal_ = in_place(random.uniform), in_place(random.normal_like)
     log_normal_, exponential_ = in_place(random.log_normal), in_place(random.exponential)
     cauchy_, geometric_ = in_place(random.cauchy), in_place(random.geometric)
+    # activation, rowwise
+    relu, prelu, hardshrink = activation.relu, activation.prelu, activation.hardshrink
+    softmax, log_softmax = rowwise.softmax, rowwise.log_softmax
+    relu_ = in_place(activation.relu)
