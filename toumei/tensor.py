@@ -188,6 +188,8 @@ class Tensor(TensorMethods):
     @data.setter
     def data(self, value: Tensor) -> None:
         self._data = value._data
+        if isinstance(self._node, Leaf):  # its gradients will have the new dtype and shape
+            self._node.outs = (spec_of(self),)
 
     def detach(self) -> Tensor:
         """Return the same memory outside of the graph."""

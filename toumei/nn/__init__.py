@@ -1,0 +1,26 @@
+"""Layers, losses and what they are made of, under PyTorch's names."""
+
+from __future__ import annotations
+
+from ..tensor import Buffer, Parameter
+from . import activation, container, dropout, functional, init, linear, loss, utils
+from .activation import *
+from .container import *
+from .dropout import *
+from .linear import *
+from .loss import *
+from .module import Module
+
+__all__ = [
+    "Buffer",
+    "Module",
+    "Parameter",
+    "functional",
+    "init",
+    "utils",
+    *activation.__all__,
+    *container.__all__,
+    *dropout.__all__,
+    *linear.__all__,
+    *loss.__all__,
+]

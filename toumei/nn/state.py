@@ -1,0 +1,95 @@
+"""The numbers of a module by name: out of it, into it, and into another dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..config import grad_mode
+from ..errors import LoadError, ModuleError
+from ..tape import as_tensor
+from ..tensor import Buffer, Parameter, Tensor
+
+if TYPE_CHECKING:
+    from .module import Module
+
+
+class LoadResult(NamedTuple):
+    """The names that a state dict lacked, and those that it had too many."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of `names` that is spelt most like `name`, if any is close."""
+    import difflib  # only after something has failed
+
+    return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)
+
+
+def _tensors(module: Module, prefix: str = "") -> dict[str, Parameter | Buffer]:
+    """Return parameters and persistent buffers under all of their names."""
+    found: dict[str, Parameter | Buffer] = {}
+    for name, member in module.walk(every_name=True):
+        saved = isinstance(member, Parameter) or getattr(member, "persistent", False)
+        if not isinstance(member, Parameter | Buffer) or not saved:
+            continue
+        if found.setdefault(prefix + name, member) is not member:
+            raise ModuleError(f"two tensors of {type(module).__name__} are named {name!r}")
+    return found
+
+
+def state_dict(module: Module, prefix: str, keep_vars: bool) -> dict[str, Tensor]:
+    """Return all parameters and persistent buffers by name."""
+    tensors = _tensors(module, prefix)
+    return {name: t if keep_vars else t.detach() for name, t in tensors.items()}
+
+
+def load_state_dict(module: Module, given: Mapping[str, Any], strict: bool) -> LoadResult:
+    """Copy `given` into the module's tensors, once everything has been found to fit."""
+    own = _tensors(module)
+    values = {name: as_tensor(value) for name, value in given.items() if name in own}
+    filled = {id(own[name]) for name in values}  # a tied tensor needs only one of its names
+    missing = [name for name, t in own.items() if name not in values and id(t) not in filled]
+    unexpected = [name for name in given if name not in own]
+    problems = _wrong_shapes(own, values)
+    if strict:
+        problems += [f"missing {name} {list(own[name].shape)}" for name in missing]
+        problems += [_unexpected(name, given[name], missing) for name in unexpected]
+    if problems:
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        text = "\n  ".join([f"load_state_dict of {type(module).__name__}: {count}", *problems])
+        raise LoadError(text)
+    with grad_mode(False):
+        for name, value in values.items():
+            own[name].copy_(value)
+    return LoadResult(missing, unexpected)
+
+
+def _wrong_shapes(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f"{name} is {list(own[name].shape)} here, but {list(value.shape)} in the state dict"
+        for name, value in values.items()
+        if value.shape != own[name].shape
+    ]
+
+
+def _unexpected(name: str, value: Any, missing: list[str]) -> str:
+    near = nearest(name, missing)
+    shape = f" {list(value.shape)}" if hasattr(value, "shape") else ""
+    return f"unexpected {name}{shape}" + (f"; did you mean {near}?" if near else "")
+
+
+def convert(module: Module, change: Callable[[Tensor], Tensor]) -> None:
+    """Replace the memory of every floating-point parameter and buffer by `change` of it."""
+    tensors = [t for _, t in module.walk() if isinstance(t, Tensor) and t.is_floating_point()]
+    with grad_mode(False):
+        changed = [change(t.detach()) for t in tensors]
+    for t, new in zip(tensors, changed, strict=True):
+        if not new.is_floating_point():
+            raise ModuleError(f"a module's parameters must be floating-point, not {new.dtype}")
+        if new.dtype != t.dtype:
+            grad, t.grad = t.grad, None
+            t.data = new
+            t.grad = None if grad is None else grad.to(new.dtype)
