@@ -129,6 +129,46 @@ TABLES: dict[str, tuple[str, Function, float, float]] = {
 }  # fmt: skip
 
 
+def inverse_of_mu(terms: int) -> list[mpf]:
+    """Return the series of η/μ, where η²/2 = μ − ln(1 + μ), by μ·μ′ = η·(1 + μ)."""
+    a = [mpf(0), mpf(1)]  # μ = Σ aₙ·ηⁿ
+    for n in range(2, terms + 2):
+        known = mp.fsum(a[i] * (n + 1 - i) * a[n + 1 - i] for i in range(2, n))
+        a.append((a[n - 1] - known) / (n + 1))
+    b, inverse = a[1:], [mpf(1)]
+    for n in range(1, terms):
+        inverse.append(-mp.fsum(b[k] * inverse[n - k] for k in range(1, n + 1)))
+    return inverse
+
+
+def stirling_numbers(count: int) -> list[mpf]:
+    """Return gₖ of Γ(a) ~ √(2π/a)·(a/e)ᵃ·Σ gₖ·a⁻ᵏ."""
+    logs = {2 * k - 1: mp.bernoulli(2 * k) / (2 * k * (2 * k - 1)) for k in range(1, count)}
+    g = [mpf(1)]
+    for n in range(1, count):
+        g.append(mp.fsum(j * logs.get(j, 0) * g[n - j] for j in range(1, n + 1)) / n)
+    return g
+
+
+def temme_rows(rows: int = 7, terms: int = 40) -> list[list[float]]:
+    """Return the Taylor coefficients of cₖ(η), k < rows, as far as a ≥ 200, |η| ≤ 0.35 needs them.
+
+    c₀ = 1/μ − 1/η and cₖ = cₖ₋₁′/η + (−1)ᵏ·gₖ/μ (DLMF 8.12.10, 8.12.11).
+    """
+    inverse = {n - 1: v for n, v in enumerate(inverse_of_mu(terms + 2 * rows))}
+    g = stirling_numbers(rows)
+    current = {**inverse, -1: mpf(0)}
+    out = []
+    for k in range(rows):
+        if k > 0:
+            slope = {n - 2: n * v for n, v in current.items()}
+            current = {n: slope.get(n, 0) + (-1) ** k * g[k] * v for n, v in inverse.items()}
+        sizes = [abs(current[n]) * mpf("0.35") ** n * mpf(200) ** -k for n in range(terms)]
+        kept = max(n for n, size in enumerate(sizes) if size > 1e-18)
+        out.append([float(current[n]) for n in range(kept + 1)])
+    return out
+
+
 def main() -> None:
     print('"""Chebyshev coefficients of the smooth parts of special functions.')
     print("\nMade by tools/special_coefficients.py; the bases of the notations are in DLMF 5, 9 and 10.")
@@ -138,7 +178,14 @@ def main() -> None:
         for c in chebyshev(f, low, high):
             print(f"    {c!r},")
         print(")")
-    print(f"\n# The root x₀ of the digamma function, and what is missing of it in double precision")
+    print("\n# cₖ(η) in the uniform expansion of the incomplete gamma functions\nTEMME = (")
+    for row in temme_rows():
+        print("    (")
+        for c in row:
+            print(f"        {c!r},")
+        print("    ),")
+    print(")")
+    print("\n# The root x₀ of the digamma function, and what is missing of it in double precision")
     print(f"DIGAMMA_ROOT = ({float(ROOT)!r}, {float(ROOT - mpf(float(ROOT)))!r})")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
-from .ops import arithmetic, choice, elementwise, logic, rounding, special, trigonometry
+from .ops import arithmetic, bessel, choice, elementwise, logic, rounding, special, trigonometry
 from .tape import Value
 from .views import assign
 
@@ -118,15 +118,30 @@ class MathMethods(Value):
     bitwise_or_, bitwise_xor_ = in_place(bitwise_or), in_place(bitwise_xor)
     bitwise_not_, bitwise_left_shift_ = in_place(bitwise_not), in_place(bitwise_left_shift)
     bitwise_right_shift_ = in_place(bitwise_right_shift)
+    # bessel
+    i0 = bessel.i0
+    i0_ = in_place(i0)
     # special
-    sigmoid, logit = special.sigmoid, special.logit
-    sigmoid_, logit_ = in_place(sigmoid), in_place(logit)
+    sigmoid, logit, erf, erfc = special.sigmoid, special.logit, special.erf, special.erfc
+    erfinv, lgamma, digamma = special.erfinv, special.lgamma, special.digamma
+    mvlgamma, igamma, igammac = special.mvlgamma, special.igamma, special.igammac
+    xlogy = special.xlogy
+    sigmoid_, logit_, erf_ = in_place(sigmoid), in_place(logit), in_place(erf)
+    erfc_, erfinv_, lgamma_ = in_place(erfc), in_place(erfinv), in_place(lgamma)
+    digamma_, mvlgamma_, igamma_ = in_place(digamma), in_place(mvlgamma), in_place(igamma)
+    igammac_, xlogy_ = in_place(igammac), in_place(xlogy)
 
     real = property(elementwise.real)
 
     def where(self, condition: Any, other: Any) -> Tensor:
         """The elements of this tensor where `condition` holds, else those of `other`."""
         return cast("Tensor", choice.where(condition, cast("Tensor", self), other))
+
+    def polygamma(self, n: int) -> Tensor:
+        """The n-th derivative of the digamma function."""
+        return special.polygamma(n, cast("Tensor", self))
+
+    polygamma_ = in_place(polygamma)
 
     # --- operators ---
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from . import (
     arithmetic,
+    bessel,
+    calculus,
     choice,
     combine,
     copies,
+    counting,
     creation,
     elementwise,
     indexing,
@@ -26,71 +29,43 @@ from . import (
     shape,
     sorting,
     special,
+    statistics,
     trigonometry,
 )
-from .activation import celu, prelu, relu, rrelu, selu, threshold
 from .arithmetic import *
+from .bessel import *
+from .calculus import *
 from .choice import *
 from .combine import *
 from .copies import *
+from .counting import *
 from .creation import *
-from .dense import bilinear, channel_shuffle, pixel_shuffle, pixel_unshuffle
-from .distance import cosine_similarity, pairwise_distance
 from .elementwise import *
 from .indexing import *
 from .linalg import *
 from .logic import *
 from .native import *
-from .norm import (
-    batch_norm,
-    group_norm,
-    instance_norm,
-    layer_norm,
-    native_batch_norm,
-    native_group_norm,
-    native_layer_norm,
-    rms_norm,
-)
 from .parts import *
 from .random import *
 from .rearrange import *
 from .reduction import *
 from .rounding import *
-from .rowwise import log_softmax, softmax
 from .scan import *
 from .scattering import *
 from .shape import *
 from .sorting import *
 from .special import *
+from .statistics import *
 from .trigonometry import *
 
 __all__ = [
-    "batch_norm",
-    "bilinear",
-    "celu",
-    "channel_shuffle",
-    "cosine_similarity",
-    "group_norm",
-    "instance_norm",
-    "layer_norm",
-    "log_softmax",
-    "native_batch_norm",
-    "native_group_norm",
-    "native_layer_norm",
-    "pairwise_distance",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "prelu",
-    "relu",
-    "rms_norm",
-    "rrelu",
-    "selu",
-    "softmax",
-    "threshold",
     *arithmetic.__all__,
+    *bessel.__all__,
+    *calculus.__all__,
     *choice.__all__,
     *combine.__all__,
     *copies.__all__,
+    *counting.__all__,
     *creation.__all__,
     *elementwise.__all__,
     *indexing.__all__,
@@ -107,5 +82,6 @@ __all__ = [
     *shape.__all__,
     *sorting.__all__,
     *special.__all__,
+    *statistics.__all__,
     *trigonometry.__all__,
 ]
