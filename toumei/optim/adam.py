@@ -34,7 +34,7 @@ class Adam(Optimizer):
     >>> optimizer = tm.optim.Adam([p], lr=0.1)
     >>> (p * p).sum().backward()
     >>> optimizer.step(); p
-    tensor([0.9000], requires_grad=True)
+    tensor([0.9], requires_grad=True)
     """
 
     decoupled: ClassVar[bool] = False  # weight decay shrinks p itself, not through g

@@ -37,7 +37,7 @@ class SGD(Optimizer):
     >>> optimizer = tm.optim.SGD([p], lr=0.1)
     >>> (p * p).sum().backward()
     >>> optimizer.step(); p
-    tensor([0.8000], requires_grad=True)
+    tensor([0.8], requires_grad=True)
     """
 
     def __init__(
