@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 from .mathmethods import MathMethods, in_place
 from .ops import (
     activation,
+    calculus,
     combine,
     copies,
+    counting,
     creation,
     indexing,
     linalg,
@@ -23,6 +25,7 @@ from .ops import (
     scan,
     scattering,
     sorting,
+    statistics,
 )
 from .ops import shape as shapes
 from .tape import as_tensor
@@ -67,6 +70,12 @@ class TensorMethods(MathMethods):
     topk, kthvalue, mode = sorting.topk, sorting.kthvalue, sorting.mode
     median, nanmedian = sorting.median, sorting.nanmedian
     quantile, nanquantile = sorting.quantile, sorting.nanquantile
+    # statistics, counting, calculus
+    var, std, dist, renorm = statistics.var, statistics.std, statistics.dist, statistics.renorm
+    cov, corrcoef, diff = statistics.cov, statistics.corrcoef, calculus.diff
+    histc, histogram, bincount = counting.histc, counting.histogram, counting.bincount
+    unique, unique_consecutive = counting.unique, counting.unique_consecutive
+    renorm_ = in_place(statistics.renorm)
     cumsum_, cumprod_ = in_place(scan.cumsum), in_place(scan.cumprod)
     # shape
     reshape, reshape_as, view = shapes.reshape, shapes.reshape_as, shapes.view

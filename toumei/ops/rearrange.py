@@ -9,11 +9,20 @@ import numpy as np
 
 from ..errors import OpError, OpIndexError
 from ..op import Array, Case, Op, Refused, Spec, op
-from ..tape import apply, dims_of, spec_of, wrap
+from ..tape import Value, apply, dims_of, spec_of, wrap
 from ..views import ViewScatter
 from .parts import Diagonal, narrow
 from .parts import diagonal as diagonal_of
-from .shape import Slice, along, expand, normal_dim_of, reshape, sizes_of, transpose
+from .shape import (
+    Slice,
+    along,
+    expand,
+    normal_dim_of,
+    numbers_of,
+    reshape,
+    sizes_of,
+    transpose,
+)
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -266,11 +275,12 @@ def repeat_interleave(
     tensor([1, 1, 2])
     """
     if repeats is None:
-        return wrap(np.repeat(np.arange(input.numel()), input._array()))
+        return wrap(np.repeat(np.arange(input.numel()), numbers_of("repeat_interleave", input)))
     x = reshape(input, -1) if dim is None or input.ndim == 0 else input
     d = normal_dim_of("repeat_interleave", x, 0 if dim is None else dim)
     n = x.shape[d]
-    counts = np.asarray(repeats._array() if hasattr(repeats, "_array") else repeats).reshape(-1)
+    given = numbers_of("repeat_interleave", repeats) if isinstance(repeats, Value) else repeats
+    counts = np.asarray(given).reshape(-1)
     if counts.size not in (1, n) or (counts < 0).any():
         raise OpError(
             f"repeat_interleave({spec_of(input)}): {counts.size} counts for {n} elements along dim {d}; "
@@ -366,7 +376,8 @@ def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tens
 def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     """The places, a tensor for each dimension of `shape`, of indices into its flat order."""
     sizes = sizes_of((shape,) if isinstance(shape, int) else tuple(shape))
+    flat = numbers_of("unravel_index", indices)
     try:
-        return tuple(wrap(np.asarray(p)) for p in np.unravel_index(indices._array(), sizes))
+        return tuple(wrap(np.asarray(p)) for p in np.unravel_index(flat, sizes))
     except ValueError as error:
         raise OpIndexError(f"unravel_index({spec_of(indices)}, {sizes}): {error}") from None
