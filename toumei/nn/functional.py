@@ -12,6 +12,7 @@ from ..ops import (
     distance,
     dropping,
     folding,
+    gelu as _gelu,
     loss,
     loss_classes,
     loss_pairs,
@@ -24,6 +25,7 @@ from ..ops.dense import *
 from ..ops.distance import *
 from ..ops.dropping import *
 from ..ops.folding import *
+from ..ops.gelu import *
 from ..ops.loss import *
 from ..ops.loss_classes import *
 from ..ops.loss_pairs import *
@@ -37,6 +39,7 @@ __all__ = [
     *distance.__all__,
     *dropping.__all__,
     *folding.__all__,
+    *_gelu.__all__,
     *loss.__all__,
     *loss_classes.__all__,
     *loss_pairs.__all__,

@@ -1,4 +1,4 @@
-"""Activations: what follows a layer, element by element (softmax is in `rowwise.py`)."""
+"""Activations: what follows a layer, element by element (`gelu.py`, `rowwise.py`: gelu, softmax)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..errors import OpError
 from ..op import Array, Case, Composite, Elementwise, RefusedType, Spec, op
 from ..tape import apply, spec_of
 from ..views import assign
+from .blocks import in_blocks
 from .choice import where
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "celu",
     "elu",
-    "gelu",
     "glu",
     "hardshrink",
     "hardsigmoid",
@@ -228,7 +228,7 @@ class Silu(FastElementwise):
     """y = x·σ(x);   dy/dx = σ(x)·(1 + x·(1 − σ(x)))"""
 
     def forward(self, xp: Any, x: Array) -> Array:
-        return x / _one_plus_exp_minus(xp, x)
+        return in_blocks(xp, _silu, x)
 
     def decompose(self, x: Tensor) -> Tensor:
         return x * x.sigmoid()
@@ -242,13 +242,7 @@ class SiluGrad(FastElementwise):
     """y = g·s·(1 + x·(1 − s)) with s = σ(x): the derivative of silu"""
 
     def forward(self, xp: Any, g: Array, x: Array) -> Array:
-        s = 1 / _one_plus_exp_minus(xp, x)
-        y = 1 - s
-        y *= x
-        y += 1
-        y *= s
-        y *= g
-        return y  # type: ignore[no-any-return]
+        return in_blocks(xp, _silu_grad, g, x)
 
     def decompose(self, g: Tensor, x: Tensor) -> Tensor:
         s = x.sigmoid()
@@ -261,46 +255,17 @@ def _one_plus_exp_minus(xp: Any, x: Array) -> Array:
     return y  # type: ignore[no-any-return]
 
 
-SQRT_HALF = math.sqrt(0.5)
-NORMAL_PEAK = 1 / math.sqrt(2 * math.pi)  # the density of the normal distribution at 0
+def _silu(xp: Any, x: Array) -> Array:
+    return x / _one_plus_exp_minus(xp, x)
 
 
-@op
-class Gelu(FastElementwise):
-    """y = x·Φ(x), Φ(x) = (1 + erf(x/√2))/2;   dy/dx = Φ(x) + x·φ(x), φ(x) = e^(−x²/2)/√(2π)"""
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return _normal_cdf(xp, x) * x
-
-    def decompose(self, x: Tensor) -> Tensor:
-        return x * (0.5 + 0.5 * (x * SQRT_HALF).erf())
-
-    def backward(self, gy: Tensor, x: Tensor) -> Tensor:
-        return apply(GeluGrad(), gy, x)
-
-
-@op
-class GeluGrad(FastElementwise):
-    """y = g·(Φ(x) + x·φ(x)): the derivative of gelu"""
-
-    def forward(self, xp: Any, g: Array, x: Array) -> Array:
-        y = xp.asarray(xp.exp(x * x * x.dtype.type(-0.5)))
-        y *= x * x.dtype.type(NORMAL_PEAK)
-        y += _normal_cdf(xp, x)
-        y *= g
-        return y  # type: ignore[no-any-return]
-
-    def decompose(self, g: Tensor, x: Tensor) -> Tensor:
-        cdf = 0.5 + 0.5 * (x * SQRT_HALF).erf()
-        return g * (cdf + x * ((x * x * -0.5).exp() * NORMAL_PEAK))
-
-
-def _normal_cdf(xp: Any, x: Array) -> Array:
-    from .special import erf_array
-
-    y = xp.asarray(erf_array(x * x.dtype.type(SQRT_HALF)))
+def _silu_grad(xp: Any, g: Array, x: Array) -> Array:
+    s = 1 / _one_plus_exp_minus(xp, x)
+    y = xp.asarray(1 - s)
+    y *= x
     y += 1
-    y *= x.dtype.type(0.5)
+    y *= s
+    y *= g
     return y  # type: ignore[no-any-return]
 
 
@@ -373,26 +338,6 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """
     f = Elu(SELU_ALPHA, SELU_SCALE, 1.0)
     return _maybe_in_place(lambda x: apply(f, x), input, inplace, "selu_")
-
-
-def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
-    """x·Φ(x), with Φ the normal distribution's cumulative function.  Shape: (…) -> (…)
-
-    Args:
-        approximate: "tanh" takes (1 + tanh(√(2/π)·(x + 0.044715·x³)))/2 for Φ(x).
-
-    Paper: Hendrycks & Gimpel 2016, arXiv:1606.08415.
-
-    >>> import toumei as tm
-    >>> tm.nn.functional.gelu(tm.tensor([-1.0, 0.0, 1.0]))
-    tensor([-0.1587,  0.    ,  0.8413])
-    """
-    if approximate == "none":
-        return apply(Gelu(), input)
-    if approximate != "tanh":
-        raise OpError(f"gelu: approximate must be 'none' or 'tanh', not {approximate!r}")
-    inner = input * (1 + 0.044715 * (input * input)) * math.sqrt(2 / math.pi)
-    return input * (0.5 + 0.5 * inner.tanh())
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:

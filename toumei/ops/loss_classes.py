@@ -508,9 +508,9 @@ def multi_margin_loss(
     reduction_of("multi_margin_loss", reduction, size_average, reduce)
     if p not in (1, 2):
         raise OpError(f"multi_margin_loss: p must be 1 or 2, not {p}")
-    flat = input.ndim == 1
-    if flat:
-        input, target = input.unsqueeze(0), target.reshape(1)
+    target_shape = target.shape
+    if input.ndim < 2:
+        input, target = input.reshape(1, -1), target.reshape(1)
     _need_labels("multi_margin_loss", input, target)
     classes = input.shape[1]
     own: Tensor = apply(PickClass(NO_LABEL), input, target)
@@ -521,7 +521,7 @@ def multi_margin_loss(
     if weight is not None:
         short = short * _label_weights(input, target, weight, NO_LABEL).unsqueeze(1)
     losses = short.sum(1) / classes
-    return reduced(losses.squeeze(0) if flat else losses, reduction)
+    return reduced(losses.reshape(target_shape), reduction)
 
 
 NO_LABEL = -(2**62)  # an ignore_index that no label equals

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..names import numpy_names
 from ..op import Array, Case, Composite, Spec, op
 from ..tape import apply, dims_of, spec_of
 from .activation import need_floats
+from .blocks import BLOCK, in_blocks
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -30,6 +32,14 @@ class Rowwise(Composite):
 
     def check(self, *arrays: Array) -> None:
         need_floats(*arrays)
+
+    def along(self, xp: Any, function: Callable[..., Array], *arrays: Array) -> Array:
+        """Return function(xp, *arrays, dim); large rows of the last dimension piece by piece."""
+        x = arrays[0]
+        if x.size > BLOCK and self.dim == (x.ndim - 1,):
+            last = partial(function, dim=(-1,))
+            return in_blocks(xp, last, *arrays, row=x.shape[-1]) if x.shape[-1] > 1 else last(xp, *arrays)
+        return function(xp, *arrays, dim=self.dim)
 
     def infer(self, *specs: Spec) -> Spec:
         need_floats(*specs)
@@ -62,10 +72,7 @@ class Softmax(Rowwise):
     """y = eˣ/Σ eˣ;   ∂x = y·(gy − Σ gy·y)"""
 
     def forward(self, xp: Any, x: Array) -> Array:
-        y = shifted(xp, x, self.dim)
-        xp.exp(y, out=y)
-        y /= xp.sum(y, axis=self.dim, keepdims=True)
-        return y
+        return self.along(xp, _softmax, x)
 
     def decompose(self, x: Tensor) -> Tensor:
         e = _shifted(x, self.dim).exp()
@@ -80,9 +87,7 @@ class SoftmaxGrad(Rowwise):
     """∂x = y·(g − Σ g·y): the derivative of softmax, from its output y"""
 
     def forward(self, xp: Any, g: Array, y: Array) -> Array:
-        out = xp.asarray(g * y)
-        out -= y * xp.sum(out, axis=self.dim, keepdims=True)
-        return out  # type: ignore[no-any-return]
+        return self.along(xp, _softmax_grad, g, y)
 
     def decompose(self, g: Tensor, y: Tensor) -> Tensor:
         gy = g * y
@@ -94,9 +99,7 @@ class LogSoftmax(Rowwise):
     """y = x − ln Σ eˣ;   ∂x = gy − eʸ·Σ gy"""
 
     def forward(self, xp: Any, x: Array) -> Array:
-        y = shifted(xp, x, self.dim)
-        y -= xp.log(xp.sum(xp.exp(y), axis=self.dim, keepdims=True))
-        return y
+        return self.along(xp, _log_softmax, x)
 
     def decompose(self, x: Tensor) -> Tensor:
         y = _shifted(x, self.dim)
@@ -111,13 +114,36 @@ class LogSoftmaxGrad(Rowwise):
     """∂x = g − eʸ·Σ g: the derivative of log-softmax, from its output y"""
 
     def forward(self, xp: Any, g: Array, y: Array) -> Array:
-        out = xp.asarray(xp.exp(y))
-        out *= xp.sum(g, axis=self.dim, keepdims=True)
-        xp.subtract(g, out, out=out)
-        return out  # type: ignore[no-any-return]
+        return self.along(xp, _log_softmax_grad, g, y)
 
     def decompose(self, g: Tensor, y: Tensor) -> Tensor:
         return g - y.exp() * (g.sum(self.dim, keepdim=True) if self.dim else g)
+
+
+def _softmax(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
+    y = shifted(xp, x, dim)
+    xp.exp(y, out=y)
+    y /= xp.sum(y, axis=dim, keepdims=True)
+    return y
+
+
+def _softmax_grad(xp: Any, g: Array, y: Array, dim: tuple[int, ...]) -> Array:
+    out = xp.asarray(g * y)
+    out -= y * xp.sum(out, axis=dim, keepdims=True)
+    return out  # type: ignore[no-any-return]
+
+
+def _log_softmax(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
+    y = shifted(xp, x, dim)
+    y -= xp.log(xp.sum(xp.exp(y), axis=dim, keepdims=True))
+    return y
+
+
+def _log_softmax_grad(xp: Any, g: Array, y: Array, dim: tuple[int, ...]) -> Array:
+    out = xp.asarray(xp.exp(y))
+    out *= xp.sum(g, axis=dim, keepdims=True)
+    xp.subtract(g, out, out=out)
+    return out  # type: ignore[no-any-return]
 
 
 # --- functions -----------------------------------------------------------------------------------
