@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import autograd, testing
+from . import autograd, linalg, testing
 from .autograd import (
     debug,
     enable_grad,
@@ -95,6 +95,7 @@ __all__ = [
     "int32",
     "int64",
     "is_grad_enabled",
+    "linalg",
     "manual_seed",
     "no_grad",
     "set_default_dtype",

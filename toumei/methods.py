@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from .mathmethods import MathMethods, in_place
+from .linalgmethods import LinalgMethods
+from .mathmethods import in_place
 from .ops import (
     activation,
     calculus,
@@ -16,7 +17,6 @@ from .ops import (
     counting,
     creation,
     indexing,
-    linalg,
     parts,
     random,
     rearrange,
@@ -24,6 +24,7 @@ from .ops import (
     rowwise,
     scan,
     scattering,
+    selection,
     sorting,
     statistics,
 )
@@ -35,15 +36,11 @@ if TYPE_CHECKING:
     from .tensor import Tensor
 
 
-class TensorMethods(MathMethods):
+class TensorMethods(LinalgMethods):
     """The ops as methods and operators."""
 
-    __matmul__ = matmul = linalg.matmul
     __getitem__ = indexing.getitem
     __setitem__ = indexing.setitem
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return linalg.matmul(other, self)
 
     def copy_(self, source: Any) -> Tensor:
         """Take over the numbers of `source`, broadcast and cast."""
@@ -108,15 +105,16 @@ class TensorMethods(MathMethods):
     fill_, zero_ = in_place(creation.fill), in_place(creation.zero)
     tril_, triu_ = in_place(rearrange.tril), in_place(rearrange.triu)
     # indexing, scatter
-    masked_fill, masked_select = indexing.masked_fill, indexing.masked_select
-    masked_scatter, take, put = indexing.masked_scatter, indexing.take, indexing.put
-    index_select, index_add = indexing.index_select, indexing.index_add
-    index_copy, index_fill = indexing.index_copy, indexing.index_fill
-    index_put, index_reduce = indexing.index_put, scattering.index_reduce
-    nonzero, argwhere = indexing.nonzero, indexing.argwhere
-    nonzero_static = indexing.nonzero_static
+    masked_fill, masked_select = selection.masked_fill, selection.masked_select
+    masked_scatter, take, put = selection.masked_scatter, selection.take, selection.put
+    index_select, index_add = selection.index_select, selection.index_add
+    index_copy, index_fill = selection.index_copy, selection.index_fill
+    index_put, index_reduce = selection.index_put, scattering.index_reduce
+    nonzero, argwhere = selection.nonzero, selection.argwhere
+    nonzero_static = selection.nonzero_static
     gather, take_along_dim = scattering.gather, scattering.take_along_dim
-    scatter, scatter_add, scatter_reduce = scattering.scatter, scattering.scatter_add, scattering.scatter_reduce
+    scatter, scatter_add = scattering.scatter, scattering.scatter_add
+    scatter_reduce = scattering.scatter_reduce
     masked_fill_, masked_scatter_ = in_place(masked_fill), in_place(masked_scatter)
     put_, index_add_, index_copy_ = in_place(put), in_place(index_add), in_place(index_copy)
     index_fill_, index_put_ = in_place(index_fill), in_place(index_put)

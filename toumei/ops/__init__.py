@@ -11,11 +11,11 @@ from . import (
     calculus,
     choice,
     combine,
+    contraction,
     copies,
     counting,
     creation,
     elementwise,
-    indexing,
     linalg,
     logic,
     native,
@@ -26,6 +26,7 @@ from . import (
     rounding,
     scan,
     scattering,
+    selection,
     shape,
     sorting,
     special,
@@ -37,11 +38,11 @@ from .bessel import *
 from .calculus import *
 from .choice import *
 from .combine import *
+from .contraction import *
 from .copies import *
 from .counting import *
 from .creation import *
 from .elementwise import *
-from .indexing import *
 from .linalg import *
 from .logic import *
 from .native import *
@@ -52,6 +53,7 @@ from .reduction import *
 from .rounding import *
 from .scan import *
 from .scattering import *
+from .selection import *
 from .shape import *
 from .sorting import *
 from .special import *
@@ -64,11 +66,11 @@ __all__ = [
     *calculus.__all__,
     *choice.__all__,
     *combine.__all__,
+    *contraction.__all__,
     *copies.__all__,
     *counting.__all__,
     *creation.__all__,
     *elementwise.__all__,
-    *indexing.__all__,
     *linalg.__all__,
     *logic.__all__,
     *native.__all__,
@@ -79,6 +81,7 @@ __all__ = [
     *rounding.__all__,
     *scan.__all__,
     *scattering.__all__,
+    *selection.__all__,
     *shape.__all__,
     *sorting.__all__,
     *special.__all__,

@@ -8,7 +8,7 @@ from ..errors import OpTypeError
 from ..op import Array, Elementwise, RefusedType, Spec, op
 from ..tape import Operand, apply, as_tensor
 from .elementwise import no_slope
-from .indexing import nonzero
+from .selection import nonzero
 
 if TYPE_CHECKING:
     from ..tensor import Tensor

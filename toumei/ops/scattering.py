@@ -15,7 +15,8 @@ from ..errors import OpError
 from ..op import Array, Case, Indexing, Refused, Spec, op
 from ..tape import Value, apply, dims_of, wrap
 from .arithmetic import div
-from .indexing import in_range, integer, scalar_like, vector_index
+from .indexing import in_range, integer
+from .selection import scalar_like, vector_index
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -63,8 +64,10 @@ class Along(Indexing):
             (1, np.argsort(rng.random((2, 4)), axis=1)),
             (0, np.array([[2, 0, 1]])),
             (1, np.zeros((3, 0), np.int64)),
-            (1, np.array([[1, 1, 3], [0, 2, 0]])),  # some meet: the last one stays in a ScatterPut
+            (1, np.array([[1, 1, 3], [0, 2, 0]])),
         ):
+            if cls is ScatterPut and len(np.unique(index[0])) < index.shape[1]:
+                continue  # where two meet the last one stays: it has no derivative to check
             source = () if cls is Gather else (rng.uniform(0.5, 2, index.shape),)
             yield Case(cls(dim), (x, index, *source))
 
@@ -153,11 +156,15 @@ class ScatterMul(Scattering):
         self, gy: Tensor, x: Tensor, index: Tensor, source: Tensor, y: Tensor
     ) -> Tensor:
         gather, zero = Gather(self.dim), source == 0
-        counts = apply(ScatterAdd(self.dim), np.zeros(tuple(x.shape), x.dtype), index, zero.to(x.dtype))
+        counts = apply(
+            ScatterAdd(self.dim), np.zeros(tuple(x.shape), x.dtype), index, zero.to(x.dtype)
+        )
         alone = zero & (apply(gather, counts, index) == 1)  # the others' product without this zero
         others = apply(self, x, index, source.masked_fill(alone, 1))
         at_zero = apply(gather, gy * others, index).masked_fill(~alone, 0)
-        return at_zero + (apply(gather, gy * y, index) / source.masked_fill(zero, 1)).masked_fill(alone, 0)
+        return at_zero + (apply(gather, gy * y, index) / source.masked_fill(zero, 1)).masked_fill(
+            alone, 0
+        )
 
 
 class ScatterExtreme(Scattering):
@@ -231,7 +238,12 @@ def _scatter(op: type[Scattering], input: Tensor, dim: int, index: Tensor, src: 
 
 
 def scatter(
-    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Any = None,
+    *,
+    value: Any = None,
     reduce: str | None = None,
 ) -> Tensor:
     """`input` with `src` at `index` along `dim`: y[i, index[i, j]] = src[i, j] for dim = 1.
@@ -315,7 +327,13 @@ def _as_dtype(neutral: float, dtype: Any) -> Any:
 
 
 def index_reduce(
-    input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    source: Tensor,
+    reduce: str,
+    *,
+    include_self: bool = True,
 ) -> Tensor:
     """`input` combined with `source` at the slices that a 1-d `index` names.
 
@@ -336,7 +354,9 @@ def index_reduce(
 
 
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """As `gather`, with broadcasting and indices from the end.  Shape: (…, n, …), (…, k, …) -> (…, k, …)
+    """As `gather`, but the other dimensions broadcast, and indices may count from the end.
+
+    Shape: (…, n, …), (…, k, …) -> (…, k, …)
 
     Args:
         dim: None takes from the flattened input.
@@ -349,10 +369,8 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
             f"take_along_dim: input has {input.ndim} dimensions, but indices has {indices.ndim}"
         )
     size = input.shape[d]
-    shape = list(np.broadcast_shapes(
-        (*input.shape[:d], 1, *input.shape[d + 1 :]), (*indices.shape[:d], 1, *indices.shape[d + 1 :])
-    ))  # fmt: skip
-    places = (indices + (indices < 0).to(indices.dtype) * size).expand(
-        *shape[:d], indices.shape[d], *shape[d + 1 :]
-    )
-    return gather(input.expand(*shape[:d], size, *shape[d + 1 :]), d, places)
+    front = np.broadcast_shapes(input.shape[:d], indices.shape[:d])
+    back = np.broadcast_shapes(input.shape[d + 1 :], indices.shape[d + 1 :])
+    places = indices + (indices < 0).to(indices.dtype) * size
+    places = places.expand(*front, indices.shape[d], *back)
+    return gather(input.expand(*front, size, *back), d, places)
