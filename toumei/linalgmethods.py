@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .mathmethods import MathMethods, in_place
+from .mathmethods import MathMethods
+from .views import in_place
 from .ops import linalg
 
 if TYPE_CHECKING:

@@ -5,30 +5,14 @@ A function `f(input, …)` becomes the method `x.f(…)`; `in_place(f)` becomes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .ops import arithmetic, bessel, choice, elementwise, logic, rounding, special, trigonometry
 from .tape import Value
-from .views import assign
+from .views import in_place
 
 if TYPE_CHECKING:
     from .tensor import Tensor
-
-P = ParamSpec("P")
-
-
-def in_place(
-    function: Callable[Concatenate[Any, P], Tensor],
-) -> Callable[Concatenate[Any, P], Tensor]:
-    """Make `x.f_()` of `f`: the result takes the place of x's value."""
-
-    def method(self: Any, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        return assign(self, function(self, *args, **kwargs), method.__name__)
-
-    method.__name__ = f"{function.__name__}_"
-    method.__doc__ = f"{function.__name__}, in place: the result takes the place of the tensor's value."
-    return method
 
 
 class MathMethods(Value):

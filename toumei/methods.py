@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from .linalgmethods import LinalgMethods
-from .mathmethods import in_place
 from .ops import (
     activation,
     calculus,
@@ -30,7 +29,7 @@ from .ops import (
 )
 from .ops import shape as shapes
 from .tape import as_tensor
-from .views import assign
+from .views import assign, in_place
 
 if TYPE_CHECKING:
     from .tensor import Tensor

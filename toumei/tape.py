@@ -48,6 +48,11 @@ Operand: TypeAlias = "Tensor | Array | float"  # what a binary op takes
 _order = itertools.count()
 
 
+def next_order() -> int:
+    """Return a number that every node made from here on exceeds."""
+    return next(_order)
+
+
 class Storage:
     """The identity of some memory; `version` counts the in-place changes to it."""
 
@@ -131,6 +136,7 @@ class Value:
     _parent: Value | None = None  # the tensor that it is a view of, through …
     _view: Op | None = None  # … this op,
     _version = 0  # and the storage's version at which its node was right
+    _unrecorded = False  # the view was made under no_grad: it never gets a node from its base
 
     def _edge(self) -> Edge:
         """Return where gradients of this tensor go."""
@@ -159,14 +165,31 @@ def wrap(data: Array | Spec, storage: Storage | None = None) -> Tensor:
 
 
 def _refresh(view: Value) -> None:
-    """Give a view whose base was changed in place the node that it has now."""
-    assert view._parent is not None and view._view is not None
-    edge = view._parent._edge()
-    view._node = None
-    view._version = view._storage.version
-    if edge is not None:
-        with grad_mode(True):
-            record(view._view, (view._parent,), (view,))
+    """Give a view whose base was changed in place the node that it has now, outermost base first."""
+    stale, parent = [view], view._parent
+    while parent is not None and parent._version != parent._storage.version:
+        if parent._parent is None:
+            break
+        stale.append(parent)
+        parent = parent._parent
+    for v in reversed(stale):
+        v._version = v._storage.version
+        if not v._unrecorded:
+            assert v._parent is not None and v._view is not None
+            before, place = v._node, v._index
+            v._node, v._index = None, 0
+            with grad_mode(True):
+                record(v._view, (v._parent,), (v,))
+            keep_cell(v, before, place)
+
+
+def keep_cell(t: Value, before: Node | None, place: int) -> None:
+    """Let a retained gradient follow a tensor that has got another node."""
+    if t._cell is None or before is None or isinstance(before, Leaf):
+        return
+    cell = before.cells and before.cells.pop(place, None)
+    if cell and t._node is not None:
+        t._node.cells = {**(t._node.cells or {}), t._index: cell}
 
 
 # --- forward -------------------------------------------------------------------------------------
@@ -277,10 +300,12 @@ def _output(op: Op, inputs: Sequence[Value], data: Any) -> Tensor:
         data = np.asarray(data)  # NumPy returns scalars for 0-d results
     if op.is_view:
         source = inputs[0]
-        if type(data) is Spec or np.may_share_memory(data, source._data):
+        if type(data) is Spec or not data.size or np.may_share_memory(data, source._data):
             out = wrap(data, source._storage)
             out._parent, out._view = source, op
             out._version = source._storage.version
+            if not config.grad:
+                out._unrecorded = True
             return out
     return wrap(data)
 

@@ -8,18 +8,32 @@ derive their node again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, cast
 
 import numpy as np
 
 from .config import config
 from .errors import GradError, OpError, OpTypeError
 from .op import Array, Case, Op, Spec, View, category, op
-from .tape import Leaf, Value, apply, record, spec_of, wrap
+from .tape import (
+    Leaf,
+    Node,
+    Saved,
+    Storage,
+    Value,
+    apply,
+    keep_cell,
+    next_order,
+    record,
+    spec_of,
+    wrap,
+)
 
 if TYPE_CHECKING:
     from .tensor import Tensor
+
+P = ParamSpec("P")
 
 
 @op
@@ -66,17 +80,33 @@ class _FirstRows(View):
         yield Case(cls(2), (rng.normal(size=(3, 4)),))
 
 
-def assign(target: Tensor, value: Tensor, name: str = "assign_") -> Tensor:
-    """Put `value` in the place of `target`'s: same memory, new numbers, new node."""
+def in_place(
+    function: Callable[Concatenate[Any, P], Tensor],
+) -> Callable[Concatenate[Any, P], Tensor]:
+    """Make `x.f_()` of `f`: the result takes the place of x's value."""
+
+    def method(self: Any, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        start = next_order()
+        return assign(self, function(self, *args, **kwargs), method.__name__, start)
+
+    method.__name__ = f"{function.__name__}_"
+    method.__doc__ = f"{function.__name__}, in place: the result takes the place of the value."
+    return method
+
+
+def assign(target: Tensor, value: Tensor, name: str = "assign_", start: int | None = None) -> Tensor:
+    """Put `value` in the place of `target`'s: same memory, new numbers, new node.
+
+    Nodes later than `start` belong to the change itself: they may keep target's old numbers.
+    """
     _refuse_bad_target(target, value, name)
     edge = value._edge() if config.grad else None
     tracked = config.grad and (edge is not None or target._edge() is not None)
-    if tracked:
-        _refuse_leaf(target, name)
-    link: Value | None = target
-    while link is not None:  # refresh what an earlier change has made stale, before this one
-        link._edge()
-        link = link._parent
+    if config.grad:
+        _refuse_untracked(target, name, edge is not None)
+    target._edge()  # what was derived before the change must be so once more
+    if edge is not None and start is not None:
+        _keep_old_numbers(edge[0], target._storage, start)
     if value._data is not target._data and isinstance(target._data, np.ndarray):
         np.copyto(target._data, value._data, casting="unsafe")
     target._storage.version += 1
@@ -88,21 +118,45 @@ def assign(target: Tensor, value: Tensor, name: str = "assign_") -> Tensor:
     return target
 
 
+def _keep_old_numbers(node: Node, storage: Storage, start: int) -> None:
+    """Copy what the change itself keeps of the numbers that it is about to overwrite."""
+    stack, seen = [node], {node}
+    while stack:
+        node = stack.pop()
+        if node.order < start:
+            continue
+        node.kept = [tuple([_unshared(v, storage) for v in values]) for values in node.kept or ()]
+        for edge in node.edges:
+            if edge is not None and edge[0] not in seen:
+                seen.add(edge[0])
+                stack.append(edge[0])
+
+
+def _unshared(saved: Any, storage: Storage) -> Any:
+    if type(saved) is tuple:
+        return tuple([_unshared(v, storage) for v in saved])
+    if type(saved) is not Saved or saved.storage is not storage or saved.version != storage.version:
+        return saved
+    return Saved(saved.data.copy(order="K"), saved.edge, Storage(), 0)
+
+
 def _rebind(target: Value, value: Value) -> None:
     """Give `target`, and what it is a view of, the nodes of the new value."""
-    parent, view = target._parent, target._view
-    if parent is not None:
-        assert view is not None
-        old = wrap(parent._data, parent._storage)
-        parent._version = parent._storage.version  # its own node is still the one before the change
-        edge = parent._node and (parent._node, parent._index)
-        if edge is not None:
-            old._node, old._index = edge
+    while True:
+        before, place = target._node, target._index
+        parent, view = target._parent, target._view
+        old = wrap(parent._data, parent._storage) if parent is not None else None
+        if parent is not None and parent._node is not None:
+            old._node, old._index = parent._node, parent._index
+        edge = value._edge()
+        target._node, target._index = edge if edge is not None else (None, 0)
+        target._version = target._storage.version
+        keep_cell(target, before, place)
+        if parent is None:
+            return
         new_parent = wrap(parent._data, parent._storage)
-        record(ViewScatter(view), (old, value), (new_parent,))
-        _rebind(parent, new_parent)
-    value_edge = value._edge()
-    target._node, target._index = value_edge if value_edge is not None else (None, 0)
+        record(ViewScatter(cast(View, view)), (cast(Value, old), value), (new_parent,))
+        target, value = parent, new_parent
 
 
 def _refuse_bad_target(target: Tensor, value: Tensor, name: str) -> None:
@@ -139,15 +193,21 @@ def _has_repeated_places(array: Array) -> bool:
     return np.unique(places).size < places.size
 
 
-def _refuse_leaf(target: Value, name: str) -> None:
-    root = target
+def _refuse_untracked(target: Value, name: str, value_tracked: bool) -> None:
+    """Refuse changes that the graph can't express."""
+    root, unrecorded = target, target._unrecorded
     while root._parent is not None:
         root = root._parent
+        unrecorded = unrecorded or root._unrecorded
     if isinstance(root._node, Leaf):
         what = "a leaf that requires grad" if root is target else "a view of a leaf that requires grad"
         raise GradError(
             f"{name} on {spec_of(target)}: it is {what}, and changing it in place would change what "
             "its gradient means. Do it within `with tm.no_grad():`, or work on a clone()"
         )
-
-
+    if unrecorded and (value_tracked or root._node is not None):
+        raise GradError(
+            f"{name} on {spec_of(target)}: it is a view that was made within no_grad, so the tensor "
+            "that it is a view of couldn't follow the change. Make both the view and the change "
+            "within no_grad, or both outside"
+        )
