@@ -42,7 +42,7 @@ from .ops import __all__ as _ops
 from .tensor import Size, Tensor
 
 if TYPE_CHECKING:
-    from . import data, io, nn, optim, viz
+    from . import data, io, nn, optim, special, viz
     from .io import load, save
     from .nn.module import untracked
     from .viz import summary
@@ -57,6 +57,7 @@ _LAZY = {
     "nn": "",
     "optim": "",
     "save": "io",
+    "special": "",
     "summary": "viz",
     "untracked": "nn.module",
     "viz": "",

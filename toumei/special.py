@@ -30,6 +30,8 @@ from .ops.bessel import (
     shifted_chebyshev_polynomial_w,
     spherical_bessel_j0,
 )
+from .ops.bessel import i0 as modified_bessel_i0
+from .ops.bessel import i1 as modified_bessel_i1
 from .ops.elementwise import exp2, expm1, log1p
 from .ops.rounding import round
 from .ops.special import (
@@ -89,6 +91,8 @@ __all__ = [
     "log1p",
     "log_ndtr",
     "logit",
+    "modified_bessel_i0",
+    "modified_bessel_i1",
     "modified_bessel_k0",
     "modified_bessel_k1",
     "multigammaln",

@@ -292,16 +292,37 @@ class Tensor(TensorMethods):
         """Return nested lists of Python numbers."""
         return self._data.tolist()
 
-    def to(self, *args: Any, dtype: Any = None, copy: bool = False) -> Tensor:
-        """Return this tensor with another dtype; the only device is "cpu"."""
-        for arg in args:
+    def to(
+        self,
+        *args: Any,
+        dtype: Any = None,
+        device: str | None = None,
+        non_blocking: bool = False,
+        copy: bool = False,
+        memory_format: str | None = None,
+    ) -> Tensor:
+        """Return this tensor with another dtype; the only device is "cpu", which never blocks.
+
+        Args:
+            args: a device or a dtype or both, or a tensor that has them; then, as in PyTorch,
+                `non_blocking` and `copy`.
+            dtype: the dtype wanted; None keeps it.
+            device: "cpu".
+            non_blocking: makes no difference on a CPU.
+            copy: make a copy even if nothing changes.
+            memory_format: "preserve_format", "contiguous_format" or "channels_last".
+        """
+        flags = [a for a in args if isinstance(a, bool)]
+        copy = flags[1] if len(flags) > 1 else copy
+        for arg in (*args, device):
             if isinstance(arg, str) and arg.split(":")[0] in ("cpu", "cuda", "mps", "meta"):
                 if arg != "cpu":
                     raise OpError(f"to({arg!r}): the only device is 'cpu'")
-            else:
+            elif arg is not None and not isinstance(arg, bool):
                 dtype = arg.dtype if isinstance(arg, Tensor) else arg
         out = self if dtype is None else elementwise.cast(self, dtype)
-        return out.clone() if copy and out is self else out
+        out = out.clone() if copy and out is self else out
+        return elementwise.in_format(out, memory_format)
 
     def type(self, dtype: Any = None) -> Any:
         """Return the dtype, or this tensor with another one."""
@@ -381,23 +402,23 @@ class Tensor(TensorMethods):
 
     # --- casts (last: their names hide the builtins from here on) ---
 
-    def float(self) -> Tensor:
-        return self.to(float32)
+    def float(self, memory_format: str | None = None) -> Tensor:
+        return self.to(float32, memory_format=memory_format)
 
-    def double(self) -> Tensor:
-        return self.to(float64)
+    def double(self, memory_format: str | None = None) -> Tensor:
+        return self.to(float64, memory_format=memory_format)
 
-    def long(self) -> Tensor:
-        return self.to(int64)
+    def long(self, memory_format: str | None = None) -> Tensor:
+        return self.to(int64, memory_format=memory_format)
 
-    def int(self) -> Tensor:
-        return self.to(int32)
+    def int(self, memory_format: str | None = None) -> Tensor:
+        return self.to(int32, memory_format=memory_format)
 
-    def byte(self) -> Tensor:
-        return self.to(uint8)
+    def byte(self, memory_format: str | None = None) -> Tensor:
+        return self.to(uint8, memory_format=memory_format)
 
-    def bool(self) -> Tensor:
-        return self.to(bool_)
+    def bool(self, memory_format: str | None = None) -> Tensor:
+        return self.to(bool_, memory_format=memory_format)
 
 
 def initial_gradient(output: Tensor, gradient: Any) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..config import float64
-from ..errors import GradError, OpError, OpTypeError
+from ..errors import OpError, OpTypeError
 from ..op import Array, Case, Elementwise, RefusedType, Spec, op
 from ..tape import Operand, apply, as_tensor, spec_of
 from .elementwise import Unary, cast, no_slope
@@ -216,7 +216,7 @@ class Copysign(Unary):
 
 @op
 class Nextafter(Elementwise):
-    """y = the floating-point number next to a on the way to b"""
+    """y = the floating-point number next to a on the way to b;   ∂y/∂a = 1 where a ≠ b, ∂y/∂b = 0"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.nextafter(a, b)
@@ -226,8 +226,11 @@ class Nextafter(Elementwise):
             raise RefusedType(f"only floating-point numbers have neighbours, not {a.dtype}")
         return super().infer(a, b)
 
-    def backward(self, gy: Tensor) -> Tensor:
-        raise GradError("nextafter has no derivative")
+    def backward_a(self, gy: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return gy.masked_fill(a == b, 0)
+
+    def backward_b(self, gy: Tensor) -> Tensor:
+        return no_slope(gy)
 
 
 @op

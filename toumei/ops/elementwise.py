@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..errors import OpTypeError
+from ..errors import OpError, OpTypeError
 from ..op import RANK, Array, Case, DType, Elementwise, Op, RefusedType, Spec, op
-from ..tape import Operand, Value, apply, as_tensor, unsupported
+from ..tape import Operand, Value, apply, as_tensor, spec_of, unsupported
 from .creation import zeros_like
 
 if TYPE_CHECKING:
@@ -335,9 +335,23 @@ def cast(input: Tensor, dtype: Any) -> Tensor:
     return input if input._data.dtype == wanted else apply(Cast(wanted), input)
 
 
-def clone(input: Tensor) -> Tensor:
+def clone(input: Tensor, *, memory_format: str | None = None) -> Tensor:
     """A copy in memory of its own, through which gradients flow.  Shape: (…) -> (…)"""
-    return apply(Clone(), input)
+    return in_format(apply(Clone(), input), memory_format)
+
+
+def in_format(input: Tensor, memory_format: str | None) -> Tensor:
+    """The same numbers, laid out in memory as wished: a name as in PyTorch, None for no wish."""
+    if memory_format in (None, "preserve_format"):
+        return input
+    if memory_format == "contiguous_format":
+        return input.contiguous()
+    if memory_format == "channels_last" and input.ndim == 4:
+        return input.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    raise OpError(
+        f"memory_format={memory_format!r} on {spec_of(input)}: it must be 'preserve_format', "
+        "'contiguous_format' or, with 4 dimensions, 'channels_last'"
+    )
 
 
 def neg(input: Operand) -> Tensor:
