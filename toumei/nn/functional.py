@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..ops import (
     activation,
+    attention,
     conv,
     dense,
     distance,
@@ -20,6 +21,7 @@ from ..ops import (
     rowwise,
 )
 from ..ops.activation import *
+from ..ops.attention import *
 from ..ops.conv import *
 from ..ops.dense import *
 from ..ops.distance import *
@@ -34,6 +36,7 @@ from ..ops.rowwise import *
 
 __all__ = [
     *activation.__all__,
+    *attention.__all__,
     *conv.__all__,
     *dense.__all__,
     *distance.__all__,

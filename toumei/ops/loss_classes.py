@@ -6,7 +6,7 @@ Families closed under differentiation: PickClass / PlaceClass.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -194,6 +194,9 @@ class ClassLoss(Composite):
 
     ignore_index: int
     smoothing: float
+    exempt: ClassVar[dict[str, str]] = {
+        "gradient of weight": "class weights are constants, as in PyTorch: no gradient flows there"
+    }
 
     def check_all(self, x: Any, target: Any, weight: Any) -> None:
         """Refuse what doesn't fit; x has at least the dimensions (n, c)."""
