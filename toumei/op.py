@@ -213,15 +213,15 @@ def _parameters(function: Callable[..., Any], skip: int) -> tuple[tuple[str, ...
 
 
 def _gradients(cls: type[Op]) -> Iterator[Gradient]:
+    parts = [(i, f"backward_{p}") for i, p in enumerate(cls.params) if hasattr(cls, f"backward_{p}")]
+    for i, name in parts:
+        yield Gradient(name, (i,), _wants(cls, getattr(cls, name)))
     if hasattr(cls, "backward"):
         inputs = (0,) if len(cls.params) == 1 and not cls.variadic else None
         yield Gradient("backward", inputs, _wants(cls, cls.backward))
-    elif hasattr(cls, "decompose"):
-        yield Gradient("decompose", None, tuple(Want("value", "input", i) for i in range(len(cls.params))))
-    for i, name in enumerate(cls.params):
-        function = getattr(cls, f"backward_{name}", None)
-        if function is not None:
-            yield Gradient(f"backward_{name}", (i,), _wants(cls, function))
+    elif hasattr(cls, "decompose") and not parts:
+        wants = tuple(Want("value", "input", i) for i in range(len(cls.params)))
+        yield Gradient("decompose", None, wants)
 
 
 def _wants(cls: type[Op], function: Callable[..., Any]) -> tuple[Want, ...]:

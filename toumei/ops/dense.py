@@ -60,6 +60,15 @@ class Linear(Composite):
         y = x @ weight.transpose(0, 1)
         return y if bias is None else y + bias
 
+    def backward_x(self, gy: Tensor, weight: Tensor) -> Tensor:
+        return gy @ weight
+
+    def backward_weight(self, gy: Tensor, x: Tensor) -> Tensor:
+        return gy.transpose(0, 1) @ x
+
+    def backward_bias(self, gy: Tensor) -> Tensor:
+        return gy.sum(dim=0)
+
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
         for n, i, o in ((2, 3, 4), (1, 1, 1), (0, 2, 3), (2, 0, 3)):
