@@ -42,7 +42,7 @@ from .ops import __all__ as _ops
 from .tensor import Size, Tensor
 
 if TYPE_CHECKING:
-    from . import data, io, nn, optim, special, viz
+    from . import data, io, masked, nn, optim, signal, special, viz
     from .io import load, save
     from .nn.module import untracked
     from .viz import summary
@@ -54,9 +54,11 @@ _LAZY = {
     "data": "",
     "io": "",
     "load": "io",
+    "masked": "",
     "nn": "",
     "optim": "",
     "save": "io",
+    "signal": "",
     "special": "",
     "summary": "viz",
     "untracked": "nn.module",

@@ -25,13 +25,13 @@ def p_norm(x: Tensor, p: float, dim: int, keepdim: bool = False) -> Tensor:
     """(Σ |x|^p)^(1/p) along `dim`; the derivative at a zero vector is 0, as in PyTorch."""
     dims = dims_of("norm", x, dim)
     if not dims:  # a number is a vector of one
-        return x.abs() if p else (x != 0).to(x.dtype)
+        return x.abs() if p else x.sign().abs()
     if p == math.inf:
         return x.abs().amax(dims, keepdim)
     if p == -math.inf:
         return x.abs().amin(dims, keepdim)
     if p == 0:
-        return (x != 0).to(x.dtype).sum(dims, keepdim)
+        return x.sign().abs().sum(dims, keepdim)
     if p == 1:
         return x.abs().sum(dims, keepdim)
     total = (x * x if p == 2 else x.abs() ** p).sum(dims, keepdim)

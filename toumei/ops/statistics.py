@@ -126,10 +126,11 @@ def cov(
         norm: Any = max(x.shape[1] - correction, 0)
     else:
         total = weights.sum()
-        away = x - (x * weights).sum(1, True) / total
+        middle = (x * weights).sum(1, True) / total
+        less = correction if aweights is None else correction * (weights * aweights).sum() / total
+        norm = (total - less).clamp(min=0)
+        away = x - middle
         weighted = away * weights
-        repeated = 1 if aweights is None else (weights * aweights).sum() / total
-        norm = (total - correction * repeated).clamp(min=0)
     return (away @ weighted.mT / norm).squeeze()
 
 
