@@ -97,8 +97,8 @@ TABLES: dict[str, tuple[str, Function, float, float]] = {
     "I1_LARGE": ("√x·e⁻ˣ·I₁(x),  u = 8/x ≤ 1",
                  lambda u: mp.sqrt(8 / u) * mp.exp(-8 / u) * mp.besseli(1, 8 / u), 0, 1),
     "K0_SMALL": ("K₀(x) + ln(x/2)·I₀(x),  u = x² ≤ 4",
-                 lambda u: mp.besselk(0, mp.sqrt(u)) + mp.log(u / 4) / 2 * mp.besseli(0, mp.sqrt(u)),
-                 0, 4),
+                 lambda u: (mp.besselk(0, mp.sqrt(u))
+                            + mp.log(u / 4) / 2 * mp.besseli(0, mp.sqrt(u))), 0, 4),
     "K0_LARGE": ("√x·eˣ·K₀(x),  u = 2/x ≤ 1",
                  lambda u: mp.sqrt(2 / u) * mp.exp(2 / u) * mp.besselk(0, 2 / u), 0, 1),
     "K1_SMALL": ("x·(K₁(x) − ln(x/2)·I₁(x)),  u = x² ≤ 4",
@@ -171,7 +171,7 @@ def temme_rows(rows: int = 7, terms: int = 40) -> list[list[float]]:
 
 def main() -> None:
     print('"""Chebyshev coefficients of the smooth parts of special functions.')
-    print("\nMade by tools/special_coefficients.py; the bases of the notations are in DLMF 5, 9 and 10.")
+    print("\nMade by tools/special_coefficients.py; the notation is that of DLMF 5, 8, 9 and 10.")
     print('"""\n\nfrom __future__ import annotations')
     for name, (what, f, low, high) in TABLES.items():
         print(f"\n# {what}\n{name} = (")

@@ -1,6 +1,6 @@
 """Chebyshev coefficients of the smooth parts of special functions.
 
-Made by tools/special_coefficients.py; the bases of the notations are in DLMF 5, 9 and 10.
+Made by tools/special_coefficients.py; the notation is that of DLMF 5, 8, 9 and 10.
 """
 
 from __future__ import annotations

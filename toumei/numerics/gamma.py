@@ -103,7 +103,7 @@ def polygamma(n: int, x: Array) -> Array:
     if n == 0:
         return digamma(x)
     sign = 1.0 if n % 2 else -1.0
-    return sign * math.gamma(n + 1) * zeta(np.float64(n + 1), x)
+    return sign * math.gamma(n + 1) * zeta(np.asarray(n + 1.0), x)
 
 
 def zeta(s: Array, q: Array) -> Array:

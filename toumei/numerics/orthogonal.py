@@ -66,8 +66,9 @@ def orthogonal(family: str, derivative: int, x: Array, n: Array) -> Array:
         a, b, c = rule(k)
         line = a * x + b
         after = [line * now[0] - c * before[0]]
-        for d in range(1, derivative + 1):
-            after.append(line * now[d] + d * a * now[d - 1] - c * before[d])
+        after += [
+            line * now[d] + d * a * now[d - 1] - c * before[d] for d in range(1, derivative + 1)
+        ]
         before, now = now, after
         y = np.where(degree == k + 1, now[-1], y)
     return y

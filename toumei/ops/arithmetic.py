@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..config import float64
+from ..config import bool_, float64, get_default_dtype
 from ..errors import OpError, OpTypeError
 from ..op import Array, Case, Elementwise, RefusedType, Spec, op
-from ..tape import Operand, apply, as_tensor, spec_of
+from ..tape import Operand, Value, apply, as_tensor, spec_of
 from .elementwise import Unary, cast, no_slope
 from .rounding import FloorDivide, TruncDivide
 
@@ -216,14 +216,17 @@ class Copysign(Unary):
 
 @op
 class Nextafter(Elementwise):
-    """y = the floating-point number next to a on the way to b;   ∂y/∂a = 1 where a ≠ b, ∂y/∂b = 0"""
+    """y = the number next to a on the way to b;   ∂y/∂a = 1 where a ≠ b, ∂y/∂b = 0"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.nextafter(a, b)
 
-    def infer(self, a: Spec, b: Spec) -> Spec:
+    def check(self, a: Array, b: Array) -> None:
         if a.dtype.kind != "f":
             raise RefusedType(f"only floating-point numbers have neighbours, not {a.dtype}")
+
+    def infer(self, a: Spec, b: Spec) -> Spec:
+        self.check(np.empty(0, a.dtype), np.empty(0, b.dtype))
         return super().infer(a, b)
 
     def backward_a(self, gy: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -231,6 +234,24 @@ class Nextafter(Elementwise):
 
     def backward_b(self, gy: Tensor) -> Tensor:
         return no_slope(gy)
+
+
+@op
+class Ldexp(Elementwise):
+    """y = a·2ᵇ for integers b, without overflow on the way;   ∂y/∂a = 2ᵇ"""
+
+    promote: ClassVar[str] = ""
+
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.ldexp(a, xp.clip(b, -5000, 5000).astype(np.int32))
+
+    def backward_a(self, gy: Tensor, b: Tensor) -> Tensor:
+        return apply(Ldexp(), gy, b)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for shape in [(), (3,), (2, 0), (2, 3)]:
+            yield Case(cls(), (rng.uniform(-2, 2, shape), rng.integers(-3, 4, shape[-1:])))
 
 
 @op
@@ -298,13 +319,21 @@ def add(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
 
 
 def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
-    """Difference: input − alpha·other.  Shape: (…), (…) broadcast -> (…)"""
+    """Difference: input − alpha·other; bools are refused.  Shape: (…), (…) broadcast -> (…)"""
+    if _is_bool(input) or _is_bool(other):
+        raise OpTypeError("sub: there is no subtraction of bools: use ~x or logical_xor")
     return apply(Sub(), input, other if alpha == 1 else _times(other, alpha))
 
 
 def rsub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
     """Difference the other way round: other − alpha·input.  Shape: (…), (…) broadcast -> (…)"""
     return sub(other, input, alpha=alpha)
+
+
+def _is_bool(value: Any) -> bool:
+    if isinstance(value, Value):
+        return bool(value._data.dtype == bool_)
+    return value is True or value is False
 
 
 def _times(other: Operand, alpha: float) -> Operand:
@@ -347,7 +376,13 @@ def true_divide(input: Operand, other: Operand) -> Tensor:
 
 
 def pow(input: Operand, exponent: Operand) -> Tensor:
-    """Power: inputᵉˣᵖᵒⁿᵉⁿᵗ.  Shape: (…), (…) broadcast -> (…)"""
+    """Power: inputᵉˣᵖᵒⁿᵉⁿᵗ.  Shape: (…), (…) broadcast -> (…)
+
+    Raises:
+        OpError: an integer to a negative integer power, which is no integer.
+    """
+    if type(exponent) is int and exponent < 0 and as_tensor(input)._data.dtype.kind in "iu":
+        raise OpError(f"pow({spec_of(as_tensor(input))}, {exponent}): integers have no such power")
     return apply(Pow(), input, exponent)
 
 
@@ -408,7 +443,10 @@ def nextafter(input: Operand, other: Operand) -> Tensor:
 
 def ldexp(input: Operand, other: Operand) -> Tensor:
     """input·2ᵒᵗʰᵉʳ.  Shape: (…), (…) broadcast -> (…)"""
-    return mul(input, pow(2.0, other))
+    a, b = as_tensor(input), as_tensor(other)
+    if b._data.dtype.kind not in "iu" or a._number is not None:
+        return mul(a, pow(2.0, b))
+    return apply(Ldexp(), a if a._data.dtype.kind == "f" else cast(a, get_default_dtype()), b)
 
 
 class MantissaExponent(NamedTuple):

@@ -198,6 +198,7 @@ class OrthogonalPolynomial(Unary):
 
     family: str
     derivative: int
+    exempt: ClassVar[dict[str, str]] = {"gradient of n": "a degree is a whole number; refused"}
 
     def forward(self, xp: Any, x: Array, n: Array) -> Array:
         return orthogonal(self.family, self.derivative, x, n).astype(x.dtype, copy=False)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from ..errors import OpTypeError
-from ..op import Array, Elementwise, RefusedType, Spec, op
+from ..op import Array, Case, Elementwise, RefusedType, Spec, op
 from ..tape import Operand, apply, as_tensor
 from .elementwise import no_slope
 from .selection import nonzero
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..tensor import Tensor
 
 
@@ -26,7 +30,7 @@ __all__ = [
 
 @op
 class Maximum(Elementwise):
-    """y = max(a, b), NaN if either is;   the gradient goes to the larger, half to each of equals"""
+    """y = max(a, b), NaN if either is;   the gradient goes to the larger, halves to equals"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.maximum(a, b)
@@ -40,7 +44,7 @@ class Maximum(Elementwise):
 
 @op
 class Minimum(Elementwise):
-    """y = min(a, b), NaN if either is;   the gradient goes to the smaller, half to each of equals"""
+    """y = min(a, b), NaN if either is;   the gradient goes to the smaller, halves to equals"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.minimum(a, b)
@@ -58,7 +62,7 @@ def _to_winner(gy: Tensor, wins: Tensor, ties: Tensor) -> Tensor:
 
 @op
 class Fmax(Elementwise):
-    """y = max(a, b), the other one if one is NaN;   the gradient goes to the larger, to a of equals"""
+    """y = max(a, b), never NaN if one isn't;   the gradient goes to the larger, to a if equal"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.fmax(a, b)
@@ -72,7 +76,7 @@ class Fmax(Elementwise):
 
 @op
 class Fmin(Elementwise):
-    """y = min(a, b), the other one if one is NaN;   the gradient goes to the smaller, to a of equals"""
+    """y = min(a, b), never NaN if one isn't;   the gradient goes to the smaller, to a if equal"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.fmin(a, b)
@@ -86,10 +90,10 @@ class Fmin(Elementwise):
 
 @op
 class Heaviside(Elementwise):
-    """y = 0 where x < 0, `at_zero` where x = 0, 1 where x > 0;   ∂y/∂x = 0, ∂y/∂at_zero = [x = 0]"""
+    """y = 0 if x < 0 (or NaN), at_zero if x = 0, 1 if x > 0;   ∂y/∂x = 0, ∂y/∂at_zero = [x = 0]"""
 
     def forward(self, xp: Any, x: Array, at_zero: Array) -> Array:
-        return xp.heaviside(x, at_zero).astype(x.dtype)
+        return xp.where(x == 0, at_zero, x > 0).astype(x.dtype)
 
     def backward_x(self, gy: Tensor) -> Tensor:
         return no_slope(gy)
@@ -107,9 +111,12 @@ class Where(Elementwise):
     def forward(self, xp: Any, condition: Array, a: Array, b: Array) -> Array:
         return xp.where(condition, a, b)
 
-    def infer(self, condition: Spec, a: Spec, b: Spec) -> Spec:
+    def check(self, condition: Array, a: Array, b: Array) -> None:
         if condition.dtype.kind not in "bu":
             raise RefusedType(f"the condition must be bool, not {condition.dtype}")
+
+    def infer(self, condition: Spec, a: Spec, b: Spec) -> Spec:
+        self.check(np.empty(0, condition.dtype), np.empty(0), np.empty(0))
         return super().infer(condition, a, b)
 
     def backward_a(self, gy: Tensor, condition: Tensor) -> Tensor:
@@ -117,6 +124,16 @@ class Where(Elementwise):
 
     def backward_b(self, gy: Tensor, condition: Tensor) -> Tensor:
         return gy.masked_fill(condition.bool(), 0)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for shapes in [[()] * 3, [(3,)] * 3, [(2, 0)] * 3, [(2, 3, 4)] * 3, [(2, 1), (3,), ()]]:
+            condition, a, b = (rng.uniform(-2, 2, shape) for shape in shapes)
+            yield Case(cls(), (condition > 0, a, b))
+
+    @classmethod
+    def bad(cls) -> Iterator[tuple[Case, str]]:
+        yield Case(cls(), (np.ones(2), np.ones(2), np.ones(2))), "the condition must be bool"
 
 
 # --- functions -----------------------------------------------------------------------------------

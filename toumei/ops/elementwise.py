@@ -1,4 +1,4 @@
-"""Functions of one number, applied to each element: casts, sign, powers, exponentials, logarithms."""
+"""Functions of one number, element by element: casts, sign, powers, exponentials, logarithms."""
 
 from __future__ import annotations
 
@@ -154,10 +154,14 @@ def refuse_bool(dtype: DType, what: str) -> None:
 
 @op
 class Sign(Step):
-    """y = −1, 0 or 1"""
+    """y = −1, 0 or 1; 0 for NaN, as PyTorch has it"""
 
     def forward(self, xp: Any, x: Array) -> Array:
-        return x.copy() if x.dtype.kind == "b" else xp.sign(x)
+        if x.dtype.kind == "b":
+            return x.copy()
+        y = xp.asarray(xp.sign(x))
+        y[y != y] = 0
+        return y
 
 
 @op
@@ -172,7 +176,7 @@ class Signbit(Elementwise):
 
 @op
 class Angle(Unary):
-    """y = the angle of x in the complex plane: 0, π for negative numbers, NaN for NaN;   dy/dx = 0"""
+    """y = the angle in the complex plane: 0, π for negative x, NaN for NaN;   dy/dx = 0"""
 
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.where(xp.isnan(x), x, xp.where(x < 0, math.pi, 0.0)).astype(x.dtype)

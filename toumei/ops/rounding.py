@@ -153,8 +153,7 @@ class Clamp(Elementwise):
     """y = min(max(x, low), high);   ∂y/∂x = 1 where low ≤ x ≤ high, else the limit's is 1"""
 
     def forward(self, xp: Any, x: Array, low: Array, high: Array) -> Array:
-        y = xp.asarray(xp.maximum(x, low))
-        return xp.minimum(y, high, out=y if y.shape == np.broadcast_shapes(y.shape, high.shape) else None)
+        return xp.minimum(xp.maximum(x, low), high)
 
     def backward_x(self, gy: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
         return gy.masked_fill(~((x >= low) & (x <= high)), 0)

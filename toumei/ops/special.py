@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..config import get_default_dtype
 from ..errors import GradError, OpError
 from ..numerics import error, gamma, incomplete
 from ..op import Array, Case, op
 from ..tape import Operand, apply, as_tensor
 from .arithmetic import add
-from .elementwise import Unary, log
+from .elementwise import Unary, cast, log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,6 +176,7 @@ class Zeta(Unary):
     """y = ζ(s, q) = Σ (q + k)⁻ˢ over k ≥ 0;   ∂y/∂q = −s·ζ(s + 1, q)"""
 
     domain: ClassVar[tuple[float, float]] = (1.2, 3.0)
+    exempt: ClassVar[dict[str, str]] = {"gradient of s": "it is no known function; refused"}
 
     def forward(self, xp: Any, s: Array, q: Array) -> Array:
         return gamma.zeta(s, q).astype(s.dtype, copy=False)
@@ -190,6 +192,7 @@ class IncompleteGamma(Unary):
     """P or Q of (a, x): ∂/∂x = ±xᵃ⁻¹·e⁻ˣ/Γ(a)."""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 3.0)
+    exempt: ClassVar[dict[str, str]] = {"gradient of a": "it is no known function; refused"}
 
     def backward_a(self, gy: Tensor) -> Tensor:
         raise GradError(f"{self.name} has no derivative with respect to its first argument here")
@@ -291,6 +294,8 @@ def logit(input: Operand, eps: float | None = None) -> Tensor:
         eps: x is clamped to [eps, 1 − eps] first; None leaves it as it is.
     """
     x = as_tensor(input)
+    if x._data.dtype.kind != "f":
+        x = cast(x, get_default_dtype())
     if eps is not None:
         x = x.clamp(eps, 1 - eps)
     return log(x / (1 - x))
@@ -316,7 +321,8 @@ def erfc(input: Operand) -> Tensor:
 def erfinv(input: Operand) -> Tensor:
     """The inverse of erf; NaN outside of [−1, 1].  Shape: (…) -> (…)
 
-    Paper: M. J. Wichura, "Algorithm AS 241: the percentage points of the normal distribution", 1988.
+    Paper: M. J. Wichura, "Algorithm AS 241: the percentage points of the normal distribution",
+    1988.
     """
     return apply(Erfinv(), input)
 
