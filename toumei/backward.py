@@ -104,9 +104,7 @@ def _fit(g: Tensor, spec: Spec, source: str) -> Tensor:
     return g
 
 
-def _run_hooks(
-    hooks: dict[int, list[Hook]], slots: list[Tensor | None], owned: set[int]
-) -> None:
+def _run_hooks(hooks: dict[int, list[Hook]], slots: list[Tensor | None], owned: set[int]) -> None:
     """Let hooks see, and replace, the gradients; they may keep them as well."""
     for index, functions in hooks.items():
         for hook in list(functions):
@@ -153,13 +151,14 @@ def _differentiate(
     gy: Any = slots[0] if len(slots) == 1 else tuple(slots)
     needed = [e is not None and (wanted is None or e[0] in wanted) for e in node.edges]
     for gradient, kept in zip(node.op.gradients, node.kept, strict=True):
-        inputs = range(len(needed)) if gradient.inputs is None else gradient.inputs
-        if not any(needed[i] for i in inputs):
+        one = gradient.input
+        inputs = range(len(needed)) if one is None else range(one, min(one + 1, len(needed)))
+        if not any([needed[i] for i in inputs]):
             continue
         values = [_restore(v, want, node) for v, want in zip(kept, gradient.wants, strict=True)]
         call = _call_checked if config.debug else _call_gradient
         result = call(node, gradient, gy, values)
-        grads = (result,) if gradient.inputs is not None else result
+        grads = result if one is None else (result,)
         if len(grads) != len(inputs):
             raise GradError(
                 f"{type(node.op).__name__}.{gradient.function} returned {len(grads)} gradients "

@@ -11,7 +11,6 @@ from .linalgmethods import LinalgMethods
 from .ops import (
     activation,
     calculus,
-    combine,
     copies,
     counting,
     creation,
@@ -28,8 +27,8 @@ from .ops import (
     statistics,
 )
 from .ops import shape as shapes
-from .tape import as_tensor
-from .views import assign, in_place
+from .tape import apply
+from .views import Copy, assign, in_place
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -43,8 +42,7 @@ class TensorMethods(LinalgMethods):
 
     def copy_(self, source: Any) -> Tensor:
         """Take over the numbers of `source`, broadcast and cast."""
-        target, value = cast("Tensor", self), as_tensor(source).to(self._data.dtype)
-        return assign(target, value.expand(target.shape).clone(), "copy_")
+        return assign(cast("Tensor", self), apply(Copy(), self, source), "copy_")
 
     @property
     def T(self) -> Tensor:  # noqa: N802

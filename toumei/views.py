@@ -15,7 +15,7 @@ import numpy as np
 
 from .config import config
 from .errors import GradError, OpError, OpTypeError
-from .op import Array, Case, Op, Spec, View, category, op
+from .op import Array, Case, Op, Refused, Spec, View, broadcast_shapes, category, op
 from .tape import (
     Leaf,
     Node,
@@ -80,6 +80,38 @@ class _FirstRows(View):
         yield Case(cls(2), (rng.normal(size=(3, 4)),))
 
 
+@op
+class Copy(Op):
+    """y = source, broadcast to the shape of x and cast to its dtype;   ∂y/∂x = 0, ∂y/∂source = 1"""
+
+    broadcasts: ClassVar[bool] = True
+
+    def forward(self, xp: Any, x: Array, source: Array) -> Array:
+        return cast(Array, xp.broadcast_to(source, x.shape).astype(x.dtype))
+
+    def infer(self, x: Spec, source: Spec) -> Spec:
+        if broadcast_shapes(self.params, [x.shape, source.shape]) != x.shape:
+            raise Refused(f"the source, {source}, doesn't fit into the shape {x.shape}")
+        return Spec(x.shape, x.dtype)
+
+    def backward_x(self, gy: Tensor, x_spec: Spec) -> Tensor:
+        return wrap(np.zeros(x_spec.shape, x_spec.dtype))
+
+    def backward_source(self, gy: Tensor) -> Tensor:
+        return gy
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        yield Case(cls(), (rng.normal(size=(3, 4)), rng.normal(size=(3, 1))))
+        yield Case(cls(), (rng.normal(size=()), rng.normal(size=())))
+        yield Case(cls(), (rng.normal(size=(2, 0)), rng.normal(size=())))
+
+    @classmethod
+    def bad(cls) -> Iterator[tuple[Case, str]]:
+        yield Case(cls(), (np.zeros(3), np.zeros((2, 3)))), "doesn't fit into the shape (3,)"
+        yield Case(cls(), (np.zeros(3), np.zeros(2))), "dimension -1 is 3 in x but 2 in source"
+
+
 def in_place(
     function: Callable[Concatenate[Any, P], Tensor],
 ) -> Callable[Concatenate[Any, P], Tensor]:
@@ -94,7 +126,9 @@ def in_place(
     return method
 
 
-def assign(target: Tensor, value: Tensor, name: str = "assign_", start: int | None = None) -> Tensor:
+def assign(
+    target: Tensor, value: Tensor, name: str = "assign_", start: int | None = None
+) -> Tensor:
     """Put `value` in the place of `target`'s: same memory, new numbers, new node.
 
     Nodes later than `start` belong to the change itself: they may keep target's old numbers.
@@ -200,14 +234,15 @@ def _refuse_untracked(target: Value, name: str, value_tracked: bool) -> None:
         root = root._parent
         unrecorded = unrecorded or root._unrecorded
     if isinstance(root._node, Leaf):
-        what = "a leaf that requires grad" if root is target else "a view of a leaf that requires grad"
+        what = "a leaf that requires grad"
+        what = what if root is target else f"a view of {what}"
         raise GradError(
-            f"{name} on {spec_of(target)}: it is {what}, and changing it in place would change what "
-            "its gradient means. Do it within `with tm.no_grad():`, or work on a clone()"
+            f"{name} on {spec_of(target)}: it is {what}, and changing it in place would change "
+            "what its gradient means. Do it within `with tm.no_grad():`, or work on a clone()"
         )
     if unrecorded and (value_tracked or root._node is not None):
         raise GradError(
-            f"{name} on {spec_of(target)}: it is a view that was made within no_grad, so the tensor "
-            "that it is a view of couldn't follow the change. Make both the view and the change "
+            f"{name} on {spec_of(target)}: it is a view that was made within no_grad, so the "
+            "tensor that it is a view of couldn't follow the change. Make both the view and the change "
             "within no_grad, or both outside"
         )
