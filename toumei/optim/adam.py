@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, ClassVar
 
-from .optimizer import Group, Optimizer, Params, State, add_to, descent, need
+from .optimizer import Group, Optimizer, Params, State, descent, move_on, need
 
 
 class Adam(Optimizer):
@@ -199,10 +199,8 @@ class NAdam(Optimizer):
         return {"step": 0.0, "mu_product": 1.0}
 
     def advance(self, state: State, group: Group) -> Any:
-        t = add_to(state["step"], 1)
-        product = state["mu_product"]
-        before = add_to(product, 0)
-        return t, add_to(product, before * (self._mu(t, group) - 1))
+        t = move_on(state["step"], 1, 1)
+        return t, move_on(state["mu_product"], self._mu(t, group), 0)
 
     @staticmethod
     def _mu(t: Any, group: Group) -> Any:

@@ -76,7 +76,7 @@ class Optimizer:
 
     def advance(self, state: State, group: Group) -> Any:
         """Move the counters on by a step and return the step's number, 1 for the first."""
-        return add_to(state["step"], 1)
+        return move_on(state["step"], 1, 1)
 
     def update(self, xp: ModuleType, p: Any, g: Any, s: State, t: Any, group: Group) -> None:
         """Change the parameter p, and its slots s, by the gradient g; see the top of this file."""
@@ -167,7 +167,7 @@ class Optimizer:
             {**group, "params": [numbers[p] for p in group["params"]]}
             for group in self.param_groups
         ]
-        state = {numbers[p]: dict(s) for p, s in self.state.items() if p in numbers}
+        state = {numbers[p]: dict(s) for p, s in self.state.items() if s and p in numbers}
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -227,11 +227,11 @@ def blocks(arrays: list[Array]) -> Iterable[list[Array]]:
         yield [a[start : start + BLOCK] for a in flat]
 
 
-def add_to(counter: Tensor, amount: float) -> Any:
-    """Add to a counter; return its value as a number (a 0-d float64 tensor while traced)."""
+def move_on(counter: Tensor, factor: Any, amount: float) -> Any:
+    """Multiply a counter, add to it, and return it as a number (while traced as a 0-d float64)."""
     if type(counter._data) is not np.ndarray:
-        return counter.add_(amount).double()
-    counter._data += amount
+        return counter.copy_(counter * factor + amount).double()
+    counter._data[...] = counter._data * np.float32(factor) + amount
     counter._storage.version += 1
     return float(counter._data)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..tape import wrap
 from ..tensor import Tensor
-from .optimizer import Group, Optimizer, Params, State, add_to, descent, need
+from .optimizer import Group, Optimizer, Params, State, descent, move_on, need
 
 
 class SGD(Optimizer):
@@ -80,7 +80,7 @@ class SGD(Optimizer):
         super().init(p, state, group)
 
     def advance(self, state: State, group: Group) -> Any:
-        return add_to(state["step"], 1) if "step" in state else None
+        return move_on(state["step"], 1, 1) if "step" in state else None
 
     def update(self, xp: ModuleType, p: Any, g: Any, s: State, t: Any, group: Group) -> None:
         lr, g = group.live("lr"), descent(p, g, group)
