@@ -8,44 +8,68 @@ from __future__ import annotations
 from ..ops import (
     activation,
     attention,
+    averages,
     conv,
     dense,
     distance,
     dropping,
+    embeddings,
     folding,
-    gelu as _gelu,
+    labels,
+    grid,
     loss,
     loss_classes,
-    loss_pairs,
+    loss_margins,
     norm,
+    padding,
+    pool,
+    resize,
     rowwise,
+    shuffling,
+    smooth,
 )
 from ..ops.activation import *
 from ..ops.attention import *
+from ..ops.averages import *
 from ..ops.conv import *
 from ..ops.dense import *
 from ..ops.distance import *
 from ..ops.dropping import *
+from ..ops.embeddings import *
 from ..ops.folding import *
-from ..ops.gelu import *
+from ..ops.labels import *
+from ..ops.grid import *
 from ..ops.loss import *
 from ..ops.loss_classes import *
-from ..ops.loss_pairs import *
+from ..ops.loss_margins import *
 from ..ops.norm import *
+from ..ops.padding import *
+from ..ops.pool import *
+from ..ops.resize import *
 from ..ops.rowwise import *
+from ..ops.shuffling import *
+from ..ops.smooth import *
 
 __all__ = [
     *activation.__all__,
     *attention.__all__,
+    *averages.__all__,
     *conv.__all__,
     *dense.__all__,
     *distance.__all__,
     *dropping.__all__,
+    *embeddings.__all__,
     *folding.__all__,
-    *_gelu.__all__,
+    *labels.__all__,
+    *grid.__all__,
     *loss.__all__,
     *loss_classes.__all__,
-    *loss_pairs.__all__,
+    *loss_margins.__all__,
     *norm.__all__,
+    *padding.__all__,
+    *pool.__all__,
+    *resize.__all__,
     *rowwise.__all__,
+    *shuffling.__all__,
+    *smooth.__all__,
 ]

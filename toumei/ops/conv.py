@@ -52,7 +52,7 @@ class ConvolutionFamily(Contraction):
     def counts(self, x: Sizes, w: Sizes) -> Sizes:
         """Return the spatial sizes of the output for the shapes of x and w; refuses misfits."""
         if len(x) != len(w) or len(x) != len(self.stride) + 2:
-            raise Refused(f"x has {len(x)} dimensions, w has {len(w)}: both need {len(self.stride) + 2}")
+            raise Refused(f"x has {len(x)} dimensions, w has {len(w)}: not {len(self.stride) + 2}")
         if x[1] != w[1] * self.groups:
             in_groups = f" in each of {self.groups} groups" if self.groups > 1 else ""
             raise Refused(f"x has {x[1]} channels, but w takes {w[1]}{in_groups}")
@@ -76,10 +76,11 @@ class ConvolutionFamily(Contraction):
         for start in range(0, n, step):
             part = padded(channels_last(x[start : start + step]), (*self.padding, (0, 0)))
             shown = windows(part, 1, kernel, counts, self.stride, self.dilation)
-            shown = shown.reshape(*shown.shape[: 1 + rank], *per_group) if self.groups > 1 else shown[None]
-            shown = np.moveaxis(shown, -2, 0) if self.groups > 1 else shown
+            if self.groups > 1:
+                shown = shown.reshape(*shown.shape[: 1 + rank], *per_group)
+                shown = np.moveaxis(shown, -2, 0)
             cols = buffer[:, : len(part)]
-            np.copyto(cols, shown)
+            np.copyto(cols, shown)  # one group: broadcast
             rows = len(part) * prod(counts)
             yield slice(start, start + step), cols.reshape(self.groups, rows, -1)
 
@@ -138,7 +139,7 @@ class Convolution(ConvolutionFamily):
     @classmethod
     def bad(cls) -> Iterator[tuple[Case, str]]:
         plain = cls((1,), ((0, 0),), (1,), 1)
-        yield Case(plain, (np.zeros((2, 3, 5)), np.zeros((4, 2, 2)))), "x has 3 channels, but w takes 2"
+        yield Case(plain, (np.zeros((2, 3, 5)), np.zeros((4, 2, 2)))), "but w takes 2"
         yield Case(plain, (np.zeros((2, 3, 5)), np.zeros((4, 3, 6)))), "kernel of size 6 is larger"
 
 
@@ -170,7 +171,7 @@ class BiasedConvolution(Convolution):
     @classmethod
     def bad(cls) -> Iterator[tuple[Case, str]]:
         arrays = np.zeros((2, 3, 5)), np.zeros((4, 3, 2)), np.zeros(3)
-        yield Case(cls((1,), ((0, 0),), (1,), 1), arrays), "bias has shape (3,), but w makes 4 channels"
+        yield Case(cls((1,), ((0, 0),), (1,), 1), arrays), "w makes 4 channels"
 
 
 @op
@@ -199,7 +200,7 @@ class ConvolutionInputGrad(ConvolutionFamily):
         return Convolution(self.stride, pads, self.dilation, self.groups).convolve(g, swapped)
 
     def scatter(self, g: Array, w: Array, x: Array) -> None:
-        """Add the windows' gradients g·wᵀ in their places; both are channels-last, x is the result."""
+        """Fill x with the windows' gradients g·wᵀ, added in their places; both channels-last."""
         kernel, counts = w.shape[2:], g.shape[1:-1]
         cols = np.matmul(self.rows(g), self.matrix(w).transpose(0, 2, 1))
         cols = cols.reshape(self.groups, len(g), *counts, prod(kernel), w.shape[1])
@@ -295,7 +296,8 @@ def _convolve(
 ) -> Tensor:  # fmt: skip
     name = f"conv{rank}d"
     batched = _is_batched(name, rank, input, weight, groups)
-    strides, steps = ints(name, "stride", stride, rank, 1), ints(name, "dilation", dilation, rank, 1)
+    strides = ints(name, "stride", stride, rank, 1)
+    steps = ints(name, "dilation", dilation, rank, 1)
     pads = _pads(name, padding, tuple(weight.shape[2:]), strides, steps)
     fields = strides, pads, steps, groups
     x = input if batched else input.unsqueeze(0)
@@ -309,8 +311,8 @@ def _convolve(
 def _is_batched(name: str, rank: int, input: Tensor, weight: Tensor, groups: int) -> bool:
     if weight.ndim != rank + 2 or input.ndim not in (rank + 1, rank + 2):
         raise OpError(
-            f"{name}(input: {spec_of(input)}, weight: {spec_of(weight)}): the input needs {rank + 2} "
-            f"dimensions ({rank + 1} without a batch), the weight {rank + 2}"
+            f"{name}(input: {spec_of(input)}, weight: {spec_of(weight)}): both need {rank + 2} "
+            f"dimensions; the input may have {rank + 1}, without a batch"
         )
     if groups < 1:
         raise OpError(f"{name}: groups must be at least 1, it is {groups}")
@@ -367,7 +369,7 @@ def conv2d(
         weight: one kernel per output channel.
         bias: a number per output channel, or None.
         stride: elements between neighbouring windows; a number, or one per dimension.
-        padding: zeros on each side; numbers, "same" (the size stays; needs stride 1) or "valid" (0).
+        padding: zeros on each side; numbers, "same" (the size stays, at stride 1) or "valid" (0).
         dilation: elements between neighbouring places of a window.
         groups: into how many groups the channels are split, each with kernels of its own.
 
@@ -404,7 +406,8 @@ def _transposed(
 ) -> Tensor:  # fmt: skip
     name = f"conv_transpose{rank}d"
     batched = _is_batched(name, rank, input, weight, groups)
-    strides, steps = ints(name, "stride", stride, rank, 1), ints(name, "dilation", dilation, rank, 1)
+    strides = ints(name, "stride", stride, rank, 1)
+    steps = ints(name, "dilation", dilation, rank, 1)
     pads = ints(name, "padding", padding, rank, 0)
     extra = ints(name, "output_padding", output_padding, rank, 0)
     for e, s, d in zip(extra, strides, steps, strict=True):
@@ -420,7 +423,7 @@ def _transposed(
     y: Tensor = apply(ConvolutionInputGrad(*fields), x, weight)
     if bias is not None:
         if tuple(bias.shape) != (y.shape[1],):
-            raise OpError(f"{name}: the bias has shape {tuple(bias.shape)} for {y.shape[1]} channels")
+            raise OpError(f"{name}: bias of shape {tuple(bias.shape)} for {y.shape[1]} channels")
         y = y + bias.reshape(-1, *[1] * rank)
     return y if batched else y.squeeze(0)
 

@@ -92,9 +92,11 @@ class ColumnsToImage(Folding):
     def infer(self, x: Spec) -> Spec:
         counts, per_channel = self.counts(), prod(self.kernel)
         if x.ndim != 3 or x.shape[2] != prod(counts):
-            raise Refused(f"{prod(counts)} windows {counts} fit the output, x has {x.shape[-1]} columns")
+            raise Refused(f"{prod(counts)} windows {counts} fit, but x has {x.shape[-1]} columns")
         if x.shape[1] % per_channel:
-            raise Refused(f"{x.shape[1]} rows can't be split into windows of {per_channel} elements")
+            raise Refused(
+                f"{x.shape[1]} rows aren't a multiple of the window's {per_channel} elements"
+            )
         return Spec((x.shape[0], x.shape[1] // per_channel, *self.sizes), x.dtype)
 
     def backward(self, gy: Tensor) -> Tensor:
@@ -109,7 +111,7 @@ class ColumnsToImage(Folding):
     @classmethod
     def bad(cls) -> Iterator[tuple[Case, str]]:
         plain = cls((2, 2), (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
-        yield Case(plain, (np.zeros((1, 1, 5)),)), "4 windows (2, 2) fit the output, x has 5"
+        yield Case(plain, (np.zeros((1, 1, 5)),)), "4 windows (2, 2) fit, but x has 5"
 
 
 # --- functions -----------------------------------------------------------------------------------
@@ -164,7 +166,7 @@ def fold(
         OpError: the number of columns isn't the number of windows, or the rows can't be split.
     """
     if input.ndim not in (2, 3):
-        raise OpError(f"fold({spec_of(input)}): expected (n, c·kh·kw, windows) or (c·kh·kw, windows)")
+        raise OpError(f"fold({spec_of(input)}): expected (n, c·kh·kw, windows)")
     fields = _fields("fold", kernel_size, dilation, padding, stride)
     x = input if input.ndim == 3 else input.unsqueeze(0)
     y: Tensor = apply(ColumnsToImage(ints("fold", "output_size", output_size, 2, 1), *fields), x)

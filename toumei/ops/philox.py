@@ -29,7 +29,9 @@ def _halves(words: NDArray[np.uint64]) -> tuple[Words, Words]:
     return both[..., 0::2], both[..., 1::2]
 
 
-def philox(counters: NDArray[np.uint64], key: NDArray[np.uint64]) -> tuple[Words, Words, Words, Words]:
+def philox(
+    counters: NDArray[np.uint64], key: NDArray[np.uint64]
+) -> tuple[Words, Words, Words, Words]:
     """Scramble counters of four 32-bit words (in uint64) with a key of two.
 
     Shape: (4, n), (2) -> four times (n)

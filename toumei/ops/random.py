@@ -118,9 +118,6 @@ class IntegerDraw(Draw):
 class PermutationDraw(Draw):
     """y ~ an order of 0 … n − 1: the numbers sorted by random bits, of which each holds its own"""
 
-    shape: Shape
-    dtype: DType
-
     def forward(self, xp: Any, key: Array) -> Array:
         mask = np.uint64((1 << max(self.count - 1, 0).bit_length()) - 1)
         tagged = philox.random_words64(key, self.count)
@@ -316,7 +313,7 @@ def _integers(
     name: str, low: int, high: int, shape: Shape, dtype: DType, generator: Generator | None
 ) -> Tensor:
     low, high = int(low), int(high)
-    _refuse_unless(low < high, f"{name}: no integer lies in [{low}, {high}): low must be below high")
+    _refuse_unless(low < high, f"{name}: low = {low} must be below high = {high}")
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
         fits = info.min <= low and high - 1 <= info.max
@@ -413,7 +410,9 @@ def normal(
     return z * as_tensor(std).detach() + as_tensor(mean).detach()
 
 
-def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+def bernoulli(
+    input: Tensor, p: float | None = None, *, generator: Generator | None = None
+) -> Tensor:
     """1 with a probability, else 0: `input` holds the probabilities unless `p` is given.
 
     Shape: (…) -> (…), in the dtype of `input`
@@ -429,7 +428,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
         raise OpTypeError(f"bernoulli({spec_of(input)}): probabilities must be floating-point")
     low, high = (p, p) if p is not None else _range(input)
     _refuse_unless(
-        0 <= low and high <= 1,
+        low >= 0 and high <= 1,
         f"bernoulli({spec_of(input)}): probabilities lie in [0, 1], these in [{low}, {high}]",
     )
     dtype = input.dtype if input.dtype.kind == "f" else get_default_dtype()
@@ -445,7 +444,11 @@ def _range(x: Tensor) -> tuple[float, float]:
 
 
 def multinomial(
-    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+    input: Tensor,
+    num_samples: int,
+    replacement: bool = False,
+    *,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Indices drawn from each row with the row's weights, which need not add up to 1.
 
@@ -474,7 +477,9 @@ def multinomial(
 # --- methods: each draws what the in-place method of the same name puts into a tensor -----------
 
 
-def _like(name: str, draw: type[Draw], input: Tensor, generator: Generator | None, *fields: float) -> Tensor:
+def _like(
+    name: str, draw: type[Draw], input: Tensor, generator: Generator | None, *fields: float
+) -> Tensor:
     return _draw(draw(tuple(input.shape), _float(name, input.dtype), *fields), generator)
 
 
@@ -543,5 +548,6 @@ def random(input: Tensor, *bounds: int, generator: Generator | None = None) -> T
 
     Without bounds they go from 0 to the largest that the dtype holds exactly.  Shape: (…) -> (…)
     """
-    low, high = (bounds if len(bounds) == 2 else (0, *bounds)) if bounds else (0, _TOP[input.dtype.name])
+    bounds = bounds or (_TOP[input.dtype.name],)
+    low, high = bounds if len(bounds) == 2 else (0, *bounds)
     return _integers("random_", low, high, tuple(input.shape), input.dtype, generator)

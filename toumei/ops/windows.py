@@ -89,7 +89,9 @@ def taps(kernel: Sizes, counts: Sizes, stride: Sizes, dilation: Sizes) -> Iterat
         )
 
 
-def windows(x: Array, first: int, kernel: Sizes, counts: Sizes, stride: Sizes, dilation: Sizes) -> Array:
+def windows(
+    x: Array, first: int, kernel: Sizes, counts: Sizes, stride: Sizes, dilation: Sizes
+) -> Array:
     """Show all windows over the dimensions from `first` on, without a copy.
 
     Shape: (lead…, sizes…, rest…) -> (lead…, counts…, kernel…, rest…)
