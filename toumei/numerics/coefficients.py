@@ -723,5 +723,23 @@ TEMME = (
     ),
 )
 
+# erf(x) ≈ x·P(x²)/Q(x²) for |x| ≤ 3.92, as exact as float32
+ERF_P = (
+    1.128379146,
+    0.1904043365,
+    0.05274845353,
+    0.003765527044,
+    0.0002848808439,
+    2.050106013e-06,
+)
+ERF_Q = (
+    1,
+    0.5020741913,
+    0.114108241,
+    0.01496903925,
+    0.001162513834,
+    3.809181019e-05,
+)
+
 # The root x₀ of the digamma function, and what is missing of it in double precision
 DIGAMMA_ROOT = (1.4616321449683622, 9.549995429965697e-17)
