@@ -247,7 +247,7 @@ def normalize(
 def softmax(
     input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None
 ) -> Tensor:
-    """exp(x)/Σ exp(x) along `dim` of the elements that count; 0 for the others, NaN if none does."""
+    """exp(x)/Σ exp(x) along `dim` of the elements that count; 0 for the others."""
     return rowwise.softmax(_fill("softmax", input, mask, -math.inf, dtype), dim)
 
 

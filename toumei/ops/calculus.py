@@ -43,7 +43,7 @@ def diff(
     tensor([3, 5])
     """
     if input.ndim == 0 or n < 0:
-        raise OpError(f"diff({spec_of(input)}, n={n}): it takes at least 1 dimension, and n from 0 on")
+        raise OpError(f"diff({spec_of(input)}, n={n}): it takes 1 dimension at least, and n ≥ 0")
     d = normal_dim_of("diff", input, dim)
     if n == 0:  # as in PyTorch, nothing is put before or after
         return input.clone()
@@ -91,7 +91,7 @@ trapz = trapezoid
 def cumulative_trapezoid(
     y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1
 ) -> Tensor:
-    """The running integral along `dim` by the trapezoidal rule.  Shape: (…, n, …) -> (…, n − 1, …)"""
+    """Running integral along `dim` by the trapezoidal rule.  Shape: (…, n, …) -> (…, n − 1, …)"""
     areas, d = _panels("cumulative_trapezoid", y, x, dx, dim)
     return areas.cumsum(d - y.ndim)
 
@@ -116,9 +116,10 @@ def gradient(
     dims = dims_of("gradient", input, dim)
     if edge_order not in (1, 2):
         raise OpError(f"gradient: edge_order must be 1 or 2, not {edge_order}")
-    steps = list(spacing) if isinstance(spacing, tuple | list) else [1 if spacing is None else spacing] * len(dims)
+    same = 1 if spacing is None else spacing
+    steps = list(spacing) if isinstance(spacing, tuple | list) else [same] * len(dims)
     if isinstance(spacing, Value) or len(steps) != len(dims):
-        raise OpError(f"gradient({spec_of(input)}): {len(steps)} spacings for {len(dims)} dimensions")
+        raise OpError(f"gradient({spec_of(input)}): {len(steps)} spacings for {len(dims)} dims")
     for d in dims:
         if input.shape[d] <= edge_order:
             raise OpError(
@@ -154,7 +155,7 @@ def _slope(y: Tensor, dim: int, spacing: Any, edge_order: int) -> Tensor:
         start, end = (parabola(e, *p) for e, p in ((one[0], one[:3]), (one[-1], one[-3:])))
     else:
         start, end = (
-            (_from(y, dim, i + 1, i + 2) - _from(y, dim, i, i + 1)) / float(places[i + 1] - places[i])
+            diff(_from(y, dim, i, i + 2), dim=dim) / float(places[i + 1] - places[i])
             for i in (0, n - 2)
         )
     if n == 2:

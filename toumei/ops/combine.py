@@ -62,7 +62,8 @@ class Cat(Op):
             for d, (n, m) in enumerate(zip(first, x.shape, strict=True)):
                 if d != dim and n != m:
                     raise Refused(
-                        f"only dim {dim} may differ, but dim {d} is {n} in tensor 0 and {m} in tensor {i}"
+                        f"only dim {dim} may differ, but dim {d} is {n} in tensor 0 and {m} in "
+                        f"tensor {i}"
                     )
         if not first:
             raise Refused("tensors without dimensions can't be joined; use stack()")
@@ -75,7 +76,7 @@ class Cat(Op):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
-        yield Case(cls(1), (rng.normal(size=(2, 3)), rng.normal(size=(2, 1)), rng.normal(size=(2, 0))))
+        yield Case(cls(1), tuple(rng.normal(size=(2, n)) for n in (3, 1, 0)))
 
     @classmethod
     def bad(cls) -> Iterator[tuple[Case, str]]:
@@ -97,12 +98,11 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
             [1., 1.]])
     """
     group = _nonempty("cat", tensors)
-    shapes = [tuple(x.shape) for x in group]
-    model = next((x for x, shape in zip(group, shapes, strict=True) if shape != (0,)), group[0])
+    model = next((x for x in group if tuple(x.shape) != (0,)), group[0])
     d = normal_dim_of("cat", model, dim)
-    if (0,) in shapes and model.ndim != 1:
+    if model.ndim != 1:
         fit = (*model.shape[:d], 0, *model.shape[d + 1 :])
-        group = [reshape(x, fit) if shape == (0,) else x for x, shape in zip(group, shapes, strict=True)]
+        group = [reshape(x, fit) if tuple(x.shape) == (0,) else x for x in group]
     return apply(Cat(d), *group)
 
 
@@ -122,7 +122,8 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     for i, x in enumerate(group):
         if x.shape != group[0].shape:
             raise OpError(
-                f"stack: tensor 0 has shape {tuple(group[0].shape)}, tensor {i} has {tuple(x.shape)}"
+                f"stack: tensor 0 has shape {tuple(group[0].shape)}, tensor {i} "
+                f"{tuple(x.shape)}; they must agree"
             )
     d = normal_dim_of("stack", group[0], dim, group[0].ndim + 1)
     return apply(Cat(d), *(unsqueeze(x, d) for x in group))
@@ -181,7 +182,8 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     tensor([[0, 0, 0],
             [1, 1, 1]])
     """
-    group = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], tuple | list) else [*tensors]
+    listed = len(tensors) == 1 and isinstance(tensors[0], tuple | list)
+    group = list(tensors[0] if listed else tensors)
     if indexing not in ("ij", "xy"):
         raise OpError(f"meshgrid: indexing must be 'ij' or 'xy', not {indexing!r}")
     for i, x in enumerate(_nonempty("meshgrid", group)):

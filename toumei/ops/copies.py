@@ -50,7 +50,7 @@ class Contiguous(Elementwise):
 
 
 def contiguous(input: Tensor) -> Tensor:
-    """The tensor itself if its elements lie in memory in the order of their indices, else a copy."""
+    """The tensor itself if its elements lie in memory in the order of indices, else a copy."""
     data = input._data
     if isinstance(data, np.ndarray) and data.flags.c_contiguous:
         return input

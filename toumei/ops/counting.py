@@ -33,7 +33,7 @@ __all__ = [
 
 @op
 class SearchSorted(Indexing):
-    """y = how many elements of the ordered `sequence` are < (or ≤, from the right) each of `values`"""
+    """y = how many elements of the ordered `sequence` are < (from the right: ≤) each value"""
 
     right: bool
     small: bool  # int32 instead of int64
@@ -53,8 +53,8 @@ class SearchSorted(Indexing):
     def infer(self, sequence: Spec, values: Spec) -> Spec:
         if sequence.ndim != 1 and sequence.shape[:-1] != values.shape[:-1]:
             raise Refused(
-                f"all dimensions but the last must agree: {sequence.shape} and {values.shape}; or the "
-                "sequence must be a vector"
+                f"all dimensions but the last must agree: {sequence.shape} and {values.shape}; or "
+                "the sequence must be a vector"
             )
         return Spec(values.shape, self._dtype())
 
@@ -63,9 +63,11 @@ class SearchSorted(Indexing):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        ties = rng.integers(0, 4, (2, 3)).astype(float)
+        rows = np.sort(rng.normal(size=(2, 4)))
         for right in (False, True):
-            yield Case(cls(right, False), (np.arange(4.0), rng.integers(0, 4, (2, 3)).astype(float)))
-            yield Case(cls(right, True), (np.sort(rng.normal(size=(2, 4))), rng.normal(size=(2, 3))))
+            yield Case(cls(right, False), (np.arange(4.0), ties))
+            yield Case(cls(right, True), (rows, rng.normal(size=(2, 3))))
 
     @classmethod
     def bad(cls) -> Iterator[tuple[Case, str]]:

@@ -153,17 +153,17 @@ def empty(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
 
 def zeros_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros in the shape and dtype of `input`.  Shape: (…) -> (…)"""
-    return zeros(tuple(input.shape), dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
+    return new_zeros(input, tuple(input.shape), dtype=dtype, requires_grad=requires_grad)
 
 
 def ones_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones in the shape and dtype of `input`.  Shape: (…) -> (…)"""
-    return ones(tuple(input.shape), dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
+    return new_ones(input, tuple(input.shape), dtype=dtype, requires_grad=requires_grad)
 
 
 def empty_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Unset numbers in the shape and dtype of `input`.  Shape: (…) -> (…)"""
-    return empty(tuple(input.shape), dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
+    return new_empty(input, tuple(input.shape), dtype=dtype, requires_grad=requires_grad)
 
 
 def full_like(
@@ -228,7 +228,9 @@ def _evenly(name: str, start: Any, end: Any, steps: int, dtype: DType) -> np.nda
         raise OpError(f"{name}: the number of steps is {steps}, it can't be negative")
     ends = [v._data if isinstance(v, Value) else np.asarray(v) for v in (start, end)]
     if any(v.ndim for v in ends):
-        raise OpError(f"{name}: start and end must be numbers, their shapes are {[v.shape for v in ends]}")
+        raise OpError(
+            f"{name}: start and end must be numbers, their shapes are {[v.shape for v in ends]}"
+        )
     if dtype.kind != "f":  # a step that is a float can fall just below a whole number
         return np.linspace(int(ends[0]), int(ends[1]), steps)
     return np.linspace(float(ends[0]), float(ends[1]), steps)
@@ -255,7 +257,7 @@ def empty_strided(
 def empty_permuted(
     size: Any, physical_layout: Any, *, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """Unset numbers whose dimensions lie in memory in the order `physical_layout`.  Shape: -> size"""
+    """Unset numbers, the dimensions in memory in the order `physical_layout`.  Shape: -> size"""
     shape, layout = sizes_of((size,)), sizes_of((physical_layout,))
     if sorted(layout) != list(range(len(shape))):
         raise OpError(f"empty_permuted: {layout} doesn't name each dimension of {shape} once")

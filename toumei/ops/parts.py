@@ -6,6 +6,7 @@ The functions `…_scatter` return a copy in which a part is replaced.
 from __future__ import annotations
 
 import builtins
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -79,12 +80,14 @@ class Unfold(View):
 
     def forward(self, xp: Any, x: Array) -> Array:
         windows = xp.lib.stride_tricks.sliding_window_view(x, self.size, self.dim, writeable=True)
-        return windows[(builtins.slice(None),) * self.dim + (builtins.slice(None, None, self.step),)]
+        return windows[along(self.dim, builtins.slice(None, None, self.step))]
 
     def infer(self, x: Spec) -> Spec:
         n = x.shape[self.dim]
         if not 0 <= self.size <= n or self.step < 1:
-            raise Refused(f"dim {self.dim} of size {n} has no windows of {self.size}, {self.step} apart")
+            raise Refused(
+                f"dim {self.dim} of size {n} has no windows of {self.size}, {self.step} apart"
+            )
         count = (n - self.size) // self.step + 1
         return Spec((*x.shape[: self.dim], count, *x.shape[self.dim + 1 :], self.size), x.dtype)
 
@@ -141,8 +144,9 @@ class AsStrided(View):
     offset: int
 
     def forward(self, xp: Any, x: Array) -> Array:
-        steps = [s * x.itemsize for s in self.stride]
-        return xp.lib.stride_tricks.as_strided(x.reshape(-1)[self.offset :], self.size, steps)
+        flat = x.reshape(-1)
+        steps = [s * flat.strides[0] for s in self.stride]
+        return xp.lib.stride_tricks.as_strided(flat[self.offset :], self.size, steps)
 
     def check(self, x: Array) -> None:
         self.infer(Spec(x.shape, x.dtype))  # beyond the end lies other memory
@@ -204,9 +208,10 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     d = normal_dim_of("narrow", input, dim)
     n, first = input.shape[d], int(start)
     first += n if first < 0 else 0
-    if not (0 <= first and 0 <= length and first + length <= n):
+    if first < 0 or length < 0 or first + length > n:
         raise OpIndexError(
-            f"narrow({spec_of(input)}): dim {dim} of size {n} has no {length} elements from {start} on"
+            f"narrow({spec_of(input)}): dim {dim} of size {n} has no {length} elements from "
+            f"{start} on"
         )
     return apply(Slice(along(d, builtins.slice(first, first + length))), input)
 
@@ -256,7 +261,7 @@ def strided_view(x: Tensor, size: Any, stride: Any, storage_offset: int | None) 
     offset = 0 if storage_offset is None else storage_offset - x.storage_offset()
     sizes, strides = sizes_of((size,)), sizes_of((stride,))
     if len(sizes) != len(strides) or any(s < 0 for s in strides):
-        raise OpError(f"as_strided({spec_of(x)}): size {sizes} and stride {strides} don't fit together")
+        raise OpError(f"as_strided({spec_of(x)}): size {sizes} and stride {strides} don't fit")
     return AsStrided(sizes, strides, offset)
 
 
@@ -266,7 +271,9 @@ def strided_view(x: Tensor, size: Any, stride: Any, storage_offset: int | None) 
 def _scatter(name: str, x: Tensor, source: Tensor, part: View) -> Tensor:
     shown = part.infer(spec_of(x)).shape
     if tuple(source.shape) != shown:
-        raise OpError(f"{name}({spec_of(x)}): src has shape {tuple(source.shape)}, its place {shown}")
+        raise OpError(
+            f"{name}({spec_of(x)}): src has shape {tuple(source.shape)}, its place {shown}"
+        )
     return apply(ViewScatter(part), x, source)
 
 
@@ -304,9 +311,8 @@ def as_strided_scatter(
 
 def _pieces(x: Tensor, dim: int, ends: list[int]) -> tuple[Tensor, ...]:
     """Return the views between the given ends along `dim`."""
-    return tuple(
-        apply(Slice(along(dim, builtins.slice(a, b))), x) for a, b in zip([0, *ends], ends, strict=False)
-    )
+    pairs = itertools.pairwise([0, *ends])
+    return tuple(apply(Slice(along(dim, builtins.slice(a, b))), x) for a, b in pairs)
 
 
 def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
@@ -334,7 +340,7 @@ def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Ten
         raise OpError(f"split({spec_of(input)}): it has no dimension to split")
     n = input.shape[d]
     if size < 0 or (size == 0 and n > 0):
-        raise OpError(f"split({spec_of(input)}): parts of size {size} can't fill dim {dim} of size {n}")
+        raise OpError(f"split({spec_of(input)}): parts of {size} can't fill dim {dim} of size {n}")
     return _pieces(input, d, [min(e, n) for e in range(size, n + size, size)] if n else [0])
 
 
@@ -375,20 +381,19 @@ def _split_at(name: str, x: Tensor, where: Any, dim: int) -> tuple[Tensor, ...]:
     n = x.shape[d]
     if isinstance(where, int):
         if where < 1:
-            raise OpError(f"{name}({spec_of(x)}): the number of parts must be positive, not {where}")
+            raise OpError(f"{name}({spec_of(x)}): it can't be cut into {where} parts")
         sizes = [n // where + (i < n % where) for i in range(where)]
         return split_with_sizes(x, sizes, d)
     bounds = [0, *(int(i) for i in where), n]
-    return tuple(
-        apply(Slice(along(d, builtins.slice(a, b))), x)
-        for a, b in zip(bounds, bounds[1:], strict=False)
-    )
+    pairs = itertools.pairwise(bounds)
+    return tuple(apply(Slice(along(d, builtins.slice(a, b))), x) for a, b in pairs)
 
 
 def _split_evenly(name: str, x: Tensor, where: Any, dim: int) -> tuple[Tensor, ...]:
     if isinstance(where, int) and (where < 1 or x.shape[dim] % where):
         raise OpError(
-            f"{name}({spec_of(x)}): dim {dim} of size {x.shape[dim]} can't be cut into {where} equal parts"
+            f"{name}({spec_of(x)}): dim {dim} of size {x.shape[dim]} can't be cut into {where} "
+            "equal parts"
         )
     return _split_at(name, x, where, dim)
 

@@ -242,7 +242,7 @@ def repeat(input: Tensor, *args: Any, repeats: Any = None) -> Tensor:
     times = sizes_of(args, repeats)
     extra = len(times) - input.ndim
     if extra < 0 or any(r < 0 for r in times):
-        raise OpError(f"repeat({spec_of(input)}): {times} must give each dimension a count from 0 on")
+        raise OpError(f"repeat({spec_of(input)}): {times} must give each dimension a count ≥ 0")
     shape = (*(1,) * extra, *input.shape)
     if all(r == 1 for r in times):
         return reshape(input, shape).clone()
@@ -283,12 +283,12 @@ def repeat_interleave(
     counts = np.asarray(given).reshape(-1)
     if counts.size not in (1, n) or (counts < 0).any():
         raise OpError(
-            f"repeat_interleave({spec_of(input)}): {counts.size} counts for {n} elements along dim {d}; "
-            "one, or one for each, none negative"
+            f"repeat_interleave({spec_of(input)}): {counts.size} counts for {n} elements along dim "
+            f"{d}; it takes one, or one for each, none negative"
         )
     places = np.repeat(np.arange(n), counts)
     if output_size is not None and output_size != len(places):
-        raise OpError(f"repeat_interleave: output_size is {output_size}, but {len(places)} come out")
+        raise OpError(f"repeat_interleave: output_size is {output_size}, it must be {len(places)}")
     return x[along(d, places)]
 
 
@@ -316,11 +316,11 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = np.int64) 
 
 
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
-    """Matrices, zero but for a diagonal, in the dimensions dim1 and dim2.  Shape: (…, n) -> (…, n, n)"""
+    """Matrices, zero but for a diagonal, in dim1 and dim2.  Shape: (…, n) -> (…, n, n)"""
     ndim = input.ndim + 1
     a, b = (normal_dim_of("diag_embed", input, d, ndim) for d in (dim1, dim2))
     if a == b or not input.ndim:
-        raise OpError(f"diag_embed({spec_of(input)}): dim1 and dim2 are {a} and {b}; they must differ")
+        raise OpError(f"diag_embed({spec_of(input)}): dim1 is {a}, dim2 is {b}; they must differ")
     shape = list(input.shape[:-1])
     for d in sorted((a, b)):
         shape.insert(d, input.shape[-1] + abs(offset))
@@ -341,7 +341,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 
 
 def diagflat(input: Tensor, offset: int = 0) -> Tensor:
-    """A matrix with all elements on its diagonal.  Shape: (…) of n -> (n + |offset|, n + |offset|)"""
+    """A matrix with all n elements on its diagonal.  Shape: (…) -> (n + |offset|, n + |offset|)"""
     return diag_embed(reshape(input, -1), offset)
 
 
@@ -359,8 +359,8 @@ def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tens
     pads = sizes_of((pad,))
     if len(pads) % 2 or len(pads) > 2 * input.ndim:
         raise OpError(
-            f"constant_pad_nd({spec_of(input)}): pad {pads} must be pairs, for {input.ndim} dimensions "
-            "at most"
+            f"constant_pad_nd({spec_of(input)}): pad {pads} must be pairs, at most {input.ndim} "
+            "of them"
         )
     before, after, x = [0] * input.ndim, [0] * input.ndim, input
     for i in range(len(pads) // 2):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import builtins
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ..errors import OpTypeError
 from ..names import numpy_names
-from ..op import Array, DType, Reduction, Spec, op, reduced_shape
+from ..op import Array, Case, DType, Reduction, Spec, op, reduced_shape
 from ..tape import Value, apply, dims_of, spec_of
 from .choice import maximum, minimum
 from .rearrange import constant_pad_nd
@@ -125,7 +126,7 @@ class Amin(Extreme):
 
 
 class ArgExtreme(Reduction):
-    """Where the extreme is along `dim` (of several: in their flat order); the first if some tie."""
+    """Where the extreme is along one dimension, or in the flat order of all; the first of equals."""
 
     out: ClassVar[DType | None] = np.dtype(np.int64)
     needs_elements: ClassVar[builtins.bool] = True
@@ -133,6 +134,12 @@ class ArgExtreme(Reduction):
     def axis(self) -> int | None:
         """Return NumPy's axis: None for all dimensions."""
         return self.dim[0] if len(self.dim) == 1 else None
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for shape, dim in (((), ()), ((5,), (0,)), ((2, 3, 4), (1,)), ((2, 3), (0, 1))):
+            for keepdim in (False, True):
+                yield Case(cls(dim, keepdim), (rng.integers(0, 4, shape).astype(float),))
 
 
 @op
@@ -151,7 +158,7 @@ class Argmin(ArgExtreme):
         return xp.argmin(x, axis=self.axis(), keepdims=self.keepdim)
 
 
-class Test(Reduction):
+class Truth(Reduction):
     """A truth about the elements: bool, but uint8 of uint8, as in PyTorch."""
 
     def infer(self, x: Spec) -> Spec:
@@ -160,7 +167,7 @@ class Test(Reduction):
 
 
 @op
-class All(Test):
+class All(Truth):
     """y = whether every x ≠ 0"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -168,7 +175,7 @@ class All(Test):
 
 
 @op
-class Any_(Test):  # noqa: N801
+class Any_(Truth):  # noqa: N801
     """y = whether some x ≠ 0"""
 
     name: ClassVar[str] = "any"
@@ -244,7 +251,7 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
         OpTypeError: of integers; say `dtype=tm.float32`.
     """
     if dtype is None and input.dtype.kind != "f":
-        raise OpTypeError(f"mean({spec_of(input)}): the mean is a float; pass dtype=, or .float() first")
+        raise OpTypeError(f"mean({spec_of(input)}): a mean is a float; pass dtype=tm.float32")
     return sum(input, dim, keepdim, dtype=dtype) / count_along("mean", input, dim)
 
 
@@ -267,8 +274,8 @@ def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     """ln Σ exp(x) over `dim`, without overflow.  Shape: (…) -> (…) without dim
 
     >>> import toumei as tm
-    >>> tm.logsumexp(tm.tensor([1000.0, 1000.0]), 0)
-    tensor(1000.6931)
+    >>> tm.logsumexp(tm.tensor([0.0, 0.0]), 0)
+    tensor(0.6931)
     """
     return apply(LogSumExp(dims_of("logsumexp", input, dim), keepdim), input)
 

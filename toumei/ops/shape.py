@@ -79,7 +79,7 @@ def full_shape(shape: tuple[int, ...], x: Spec) -> tuple[int, ...]:
             raise Refused(f"{x.size} elements don't fill the shape {shape}, which holds {known}")
         return shape
     if known == 0 or x.size % known:
-        raise Refused(f"{x.size} elements can't fill the shape {shape}: no size fits in place of -1")
+        raise Refused(f"{x.size} elements can't fill the shape {shape}: no size fits for -1")
     return tuple(x.size // known if n == -1 else n for n in shape)
 
 
@@ -134,7 +134,7 @@ class Expand(View):
 class Slice(View):
     """x[index] for integers, slices, None and Ellipsis: no element is copied"""
 
-    index: tuple[int | slice | None, ...]
+    index: tuple[Any, ...]  # integers, slices, None, Ellipsis
 
     def forward(self, xp: Any, x: Array) -> Array:
         # With an Ellipsis NumPy returns a view even where one element is left.
@@ -219,8 +219,8 @@ def view(input: Tensor, *args: Any, size: Any = None) -> Tensor:
     out: Tensor = apply(Reshape(shape), input)
     if out._parent is None and out._data.size:
         raise OpError(
-            f"view({spec_of(input)}, shape={shape}): with the strides {input.stride()} the elements "
-            "don't lie in memory in that order. Use reshape(), which copies"
+            f"view({spec_of(input)}, shape={shape}): with the strides {input.stride()} the "
+            "elements don't lie in memory in that order. Use reshape(), which copies"
         )
     return out
 
@@ -244,7 +244,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """
     a, b = (normal_dim_of("flatten", input, d) for d in (start_dim, end_dim))
     if a > b:
-        raise OpError(f"flatten({spec_of(input)}): start_dim {start_dim} comes after end_dim {end_dim}")
+        raise OpError(f"flatten({spec_of(input)}): dim {start_dim} comes after {end_dim}")
     shape = tuple(input.shape) or (1,)
     merged = int(np.prod(shape[a : b + 1], dtype=np.int64))
     return reshape(input, (*shape[:a], merged, *shape[b + 1 :]))
@@ -345,7 +345,7 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     >>> tm.zeros(2, 3, 4).movedim(0, -1).shape
     Size([3, 4, 2])
     """
-    pairs = [sizes_of(v if isinstance(v, tuple | list) else (v,)) for v in (source, destination)]
+    pairs = [sizes_of((v,)) for v in (source, destination)]
     froms, tos = ([normal_dim_of("movedim", input, d) for d in dims] for dims in pairs)
     if len(froms) != len(tos) or len(set(froms)) < len(froms) or len(set(tos)) < len(tos):
         raise OpError(

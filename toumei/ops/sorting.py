@@ -232,7 +232,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
     d = normal_dim_of("kthvalue", input, dim)
     n = input.shape[d] if input.ndim else 1
     if not 1 <= k <= n:
-        raise OpError(f"kthvalue({spec_of(input)}): dim {dim} of size {n} has no {k}th smallest element")
+        raise OpError(f"kthvalue({spec_of(input)}): dim {dim} of size {n} has no element {k}")
     order = argsort(input, dim)
     return pick(input, order[along(d, slice(k - 1, k))] if input.ndim else order, dim, keepdim)
 
@@ -296,7 +296,7 @@ def quantile(
 
     >>> import toumei as tm
     >>> tm.quantile(tm.tensor([0.0, 1.0, 2.0, 3.0]), 0.5)
-    tensor(1.5000)
+    tensor(1.5)
     """
     x, shares = _quantile_arguments("quantile", input, q, dim, interpolation)
     ranks = shares * (x.shape[-1] - 1)
@@ -323,15 +323,16 @@ INTERPOLATIONS = ("linear", "lower", "higher", "nearest", "midpoint")
 def _quantile_arguments(
     name: str, x: Tensor, q: Any, dim: int | None, interpolation: str
 ) -> tuple[Tensor, Tensor]:
-    """Check; return the input with what is to be ordered in its last dimension, and q as a vector."""
+    """Check; return the input with what is to be ordered in its last dimension, q as a vector."""
     if x.dtype.kind != "f":
         raise OpTypeError(f"{name}({spec_of(x)}): it takes floats")
     if interpolation not in INTERPOLATIONS:
-        raise OpError(f"{name}: interpolation must be one of {INTERPOLATIONS}, not {interpolation!r}")
+        raise OpError(f"{name}: interpolation is {interpolation!r}, it may be {INTERPOLATIONS}")
     shares: Any = q if isinstance(q, Value) else wrap(np.asarray(q, x.dtype))
     if shares.ndim > 1 or shares.dtype != x.dtype:
         raise OpError(f"{name}({spec_of(x)}): q must be a number or a vector of its dtype")
-    if isinstance(shares._data, np.ndarray) and not ((shares._data >= 0) & (shares._data <= 1)).all():
+    values = shares._data
+    if isinstance(values, np.ndarray) and not ((values >= 0) & (values <= 1)).all():
         raise OpError(f"{name}: q must be between 0 and 1, it is {shares.tolist()}")
     if x.numel() == 0:
         raise OpError(f"{name}({spec_of(x)}): there are no elements")
@@ -361,5 +362,5 @@ def _arrange(values: Tensor, x: Tensor, q: Any, dim: int | None, keepdim: bool) 
         values = values.reshape(-1, *one) if dim is None or not x.ndim else values.unsqueeze(
             normal_dim_of("quantile", x, dim) + 1
         )
-    many = isinstance(q, tuple | list) or getattr(q, "ndim", 0)
+    many = isinstance(q, tuple | list) or getattr(q, "ndim", 0) > 0
     return values if many else values[0]

@@ -139,7 +139,7 @@ def _weights(x: Tensor, fweights: Tensor | None, aweights: Tensor | None) -> Ten
     given = [w for w in (fweights, aweights) if w is not None]
     for w in given:
         if w.ndim > 1 or w.numel() != x.shape[1]:
-            raise OpError(f"cov({spec_of(x)}): weights of {spec_of(w)} for {x.shape[1]} observations")
+            raise OpError(f"cov({spec_of(x)}): weights {spec_of(w)} for {x.shape[1]} observations")
     if fweights is not None and fweights.dtype.kind == "f":
         raise OpTypeError(f"cov: fweights are counts: integers, not {fweights.dtype}")
     if not given:
@@ -174,9 +174,9 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     d = normal_dim_of("renorm", input, dim)
     if input.ndim < 2 or p <= 0 or maxnorm < 0:
         raise OpError(
-            f"renorm({spec_of(input)}, p={p}, maxnorm={maxnorm}): it takes at least 2 dimensions, a "
-            "positive p, and a maxnorm from 0 on"
+            f"renorm({spec_of(input)}, p={p}, maxnorm={maxnorm}): it takes at least 2 dimensions, "
+            "a positive p, and a maxnorm from 0 on"
         )
-    rest = tuple(e for e in range(input.ndim) if e != d)
+    rest: Any = tuple(e for e in range(input.ndim) if e != d)
     norms: Any = p_norm(input, p, rest, keepdim=True)
     return input * (maxnorm / (norms + 1e-7)).masked_fill(norms <= maxnorm, 1)

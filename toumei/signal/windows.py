@@ -52,7 +52,7 @@ def bartlett(
 
     >>> import toumei as tm
     >>> tm.signal.windows.bartlett(5)
-    tensor([0.0000, 0.5000, 1.0000, 0.5000, 0.0000])
+    tensor([0. , 0.5, 1. , 0.5, 0. ])
     """
     return _window(M, sym, dtype, requires_grad, lambda k, n: 1 - abs(2 * k / n - 1))
 
@@ -67,7 +67,8 @@ def general_cosine(
 
     def weights(k: Array, n: int) -> Array:
         signs = [(-1) ** i * f for i, f in enumerate(factors)]
-        return np.sum([s * np.cos(2 * np.pi * i * k / n) for i, s in enumerate(signs)], axis=0)
+        terms = [s * np.cos(2 * np.pi * i * k / n) for i, s in enumerate(signs)]
+        return np.asarray(np.sum(terms, axis=0))
 
     return _window(M, sym, dtype, requires_grad, weights)
 
@@ -124,7 +125,7 @@ def exponential(
     if tau <= 0:
         raise OpError(f"exponential: tau must be positive, not {tau}")
     if sym and center is not None:
-        raise OpError("exponential: a symmetric window has its centre in the middle; leave center out")
+        raise OpError("exponential: center is for sym=False; else it is the middle")
 
     def weights(k: Array, n: int) -> Array:
         return np.exp(-abs(k - (n / 2 if center is None else center)) / tau)
@@ -138,7 +139,11 @@ def gaussian(
     """A bell curve, exp(−((k − n/2)/std)²/2); `std` is in points.  Shape: -> (M)"""
     if std <= 0:
         raise OpError(f"gaussian: std must be positive, not {std}")
-    return _window(M, sym, dtype, requires_grad, lambda k, n: np.exp(-(((k - n / 2) / std) ** 2) / 2))
+
+    def weights(k: Array, n: int) -> Array:
+        return np.exp(-(((k - n / 2) / std) ** 2) / 2)
+
+    return _window(M, sym, dtype, requires_grad, weights)
 
 
 def kaiser(
@@ -150,6 +155,6 @@ def kaiser(
 
     def weights(k: Array, n: int) -> Array:
         height = np.sqrt(np.maximum(0, 1 - (2 * k / n - 1) ** 2))
-        return np.i0(beta * height) / np.i0(beta)  # type: ignore[no-any-return]
+        return np.i0(beta * height) / np.i0(beta)
 
     return _window(M, sym, dtype, requires_grad, weights)
