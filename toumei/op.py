@@ -99,10 +99,10 @@ class RefusedType(Refused):
 
 
 class Gradient(NamedTuple):
-    """One gradient function of an op: which inputs it serves and what it wants kept."""
+    """One gradient function of an op: which input it serves and what it wants kept."""
 
     function: str  # the method's name
-    inputs: tuple[int, ...] | None  # None: all inputs, as a tuple
+    input: int | None  # None: all inputs, as a tuple
     wants: tuple[Want, ...]
 
 
@@ -215,10 +215,10 @@ def _parameters(function: Callable[..., Any], skip: int) -> tuple[tuple[str, ...
 def _gradients(cls: type[Op]) -> Iterator[Gradient]:
     parts = [(i, f"backward_{p}") for i, p in enumerate(cls.params) if hasattr(cls, f"backward_{p}")]
     for i, name in parts:
-        yield Gradient(name, (i,), _wants(cls, getattr(cls, name)))
+        yield Gradient(name, i, _wants(cls, getattr(cls, name)))
     if hasattr(cls, "backward"):
-        inputs = (0,) if len(cls.params) == 1 and not cls.variadic else None
-        yield Gradient("backward", inputs, _wants(cls, cls.backward))
+        single = 0 if len(cls.params) == 1 and not cls.variadic else None
+        yield Gradient("backward", single, _wants(cls, cls.backward))
     elif hasattr(cls, "decompose") and not parts:
         wants = tuple(Want("value", "input", i) for i in range(len(cls.params)))
         yield Gradient("decompose", None, wants)

@@ -346,13 +346,20 @@ def dims_of(name: str, x: Value, dim: Any) -> tuple[int, ...]:
 
 def record(op: Op, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
     """Note an op down for the backward pass, unless no input needs a gradient."""
-    edges = tuple([(t._node, t._index) if t._node is not None and t._parent is None else t._edge() for t in inputs])
+    edges = tuple(
+        [
+            (t._node, t._index) if t._node is not None and t._parent is None else t._edge()
+            for t in inputs
+        ]
+    )
     if not any(edges) or not op.gradients:
         return
     node = Node(op, edges, tuple([Spec(t._data.shape, t._data.dtype) for t in outputs]))
     kept = node.kept = []
+    present = len(edges)  # optional inputs may be absent
     for gradient in op.gradients:
-        if gradient.inputs is None or edges[gradient.inputs[0]] is not None:
+        i = gradient.input
+        if i is None or (i < present and edges[i] is not None):
             kept.append([_keep(want, inputs, edges, outputs) for want in gradient.wants])
         else:
             kept.append(())
@@ -368,7 +375,6 @@ def _keep(want: Want, inputs: Sequence[Value], edges: Sequence[Edge], outputs: S
     tensors = inputs if source == "input" else outputs
     if type(which) is slice:
         return tuple([_keep_one(want, tensors[i], edges, i) for i in range(len(tensors))[which]])
-    # An optional input may be absent.
     return _keep_one(want, tensors[which], edges, which) if which < len(tensors) else None
 
 
