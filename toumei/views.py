@@ -243,6 +243,6 @@ def _refuse_untracked(target: Value, name: str, value_tracked: bool) -> None:
     if unrecorded and (value_tracked or root._node is not None):
         raise GradError(
             f"{name} on {spec_of(target)}: it is a view that was made within no_grad, so the "
-            "tensor that it is a view of couldn't follow the change. Make both the view and the change "
-            "within no_grad, or both outside"
+            "tensor that it is a view of couldn't follow the change. Make both the view and the "
+            "change within no_grad, or both outside"
         )

@@ -1,7 +1,7 @@
 """Random programs of views, in-place changes and arithmetic, run here and in PyTorch.
 
-Each step either succeeds on both sides with the same values, shapes and requires_grad, or is refused
-on both.  At the end the gradients agree, or both refuse them because a needed value is gone.
+Each step either succeeds on both sides with the same values, shapes and requires_grad, or is
+refused on both.  At the end the gradients agree, or both refuse them because a value is gone.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def view(rng: random.Random) -> tuple[str, Step]:
         ("t.transpose(0, -1)", lambda t: t.transpose(0, -1)),
         ("t.reshape(-1)", lambda t: t.reshape(-1)),
         ("t.unsqueeze(0)", lambda t: t.unsqueeze(0)),
-        # PyTorch lets parts of an expanded tensor be changed: nothing but this is refused here alone.
+        # A copy: PyTorch lets parts of an expanded tensor be changed, which is refused here.
         ("t.expand(2, …) + 0", lambda t: t.expand(2, *t.shape) + 0),
     ]
     text, function = kinds[k]
@@ -110,7 +110,7 @@ def like(ts: list[Any], i: float, j: float) -> Any:
 
 
 def apart(source: Any, target: Any) -> Any:
-    """Return a copy of what shares the target's memory: PyTorch may refuse `t.mul_(t)`, we don't."""
+    """Return a copy of what shares the target's memory: PyTorch refuses `t.mul_(t)`, we don't."""
 
     def memory(t: Any) -> Any:
         return t.untyped_storage().data_ptr() if isinstance(t, torch.Tensor) else id(t._storage)
