@@ -88,7 +88,9 @@ def faults(function: ast.FunctionDef) -> list[str]:
         if isinstance(node, ast.Attribute) and node.attr in FORBIDDEN:
             found.append(f"reads .{node.attr}")
         if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[0] == "np":
-            used = tensors & set().union(*map(_values, [*node.args, *[k.value for k in node.keywords]]))
+            used = tensors & set().union(
+                *map(_values, [*node.args, *[k.value for k in node.keywords]])
+            )
             if used:
                 found.append(f"NumPy gets the values of {sorted(used)}: {ast.unparse(node)}")
     return found

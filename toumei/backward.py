@@ -244,9 +244,14 @@ def _check_shape(node: Node, gradient: Gradient, i: int, g: Tensor) -> None:
     """Refuse a gradient of the wrong shape: only ops that broadcast may return a larger one."""
     edge = node.edges[i]
     assert edge is not None
-    expected = edge[0].outs[edge[1]].shape
-    if g._data.shape != expected and not node.op.broadcasts:
+    expected, given = edge[0].outs[edge[1]].shape, g._data.shape
+    if given == expected:
+        return
+    pairs = zip(expected[::-1], given[::-1], strict=False)
+    fits = len(expected) <= len(given) and all(n in (1, m) for n, m in pairs)
+    if not (fits and node.op.broadcasts):
+        name = node.name if node.op.by_user else type(node.op).__name__
         raise GradError(
-            f"{type(node.op).__name__}.{gradient.function} returned a gradient of shape "
-            f"{g._data.shape} for an input of shape {expected}"
+            f"{name}.{gradient.function} returned a gradient of shape "
+            f"{given} for an input of shape {expected}"
         )
