@@ -45,6 +45,14 @@ def _finish(array: np.ndarray[Any, Any], requires_grad: bool) -> Tensor:
     return t.requires_grad_() if requires_grad else t
 
 
+def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return (2, 3) of f(2, 3) and of f((2, 3)); refuse negative sizes."""
+    sizes = sizes_of(size)
+    if any(n < 0 for n in sizes):
+        raise OpError(f"a tensor can't have the shape {sizes}: no size may be negative")
+    return sizes
+
+
 def dtype_of(dtype: Any, default: Any = None) -> DType:
     """Return `dtype` as one that tensors may have; the default float if None."""
     if dtype is None:
@@ -133,22 +141,22 @@ def as_tensor(data: Any, dtype: Any = None) -> Tensor:
 def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor filled with one number.  Shape: -> size"""
     kind = tensor(fill_value).dtype
-    return _finish(np.full(sizes_of((size,)), fill_value, dtype_of(dtype, kind)), requires_grad)
+    return _finish(np.full(_shape((size,)), fill_value, dtype_of(dtype, kind)), requires_grad)
 
 
 def zeros(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros.  Shape: -> size"""
-    return _finish(np.zeros(sizes_of(size), dtype_of(dtype)), requires_grad)
+    return _finish(np.zeros(_shape(size), dtype_of(dtype)), requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones.  Shape: -> size"""
-    return _finish(np.ones(sizes_of(size), dtype_of(dtype)), requires_grad)
+    return _finish(np.ones(_shape(size), dtype_of(dtype)), requires_grad)
 
 
 def empty(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor whose numbers are whatever was in memory.  Shape: -> size"""
-    return _finish(np.empty(sizes_of(size), dtype_of(dtype)), requires_grad)
+    return _finish(np.empty(_shape(size), dtype_of(dtype)), requires_grad)
 
 
 def zeros_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -267,7 +275,8 @@ def empty_permuted(
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones on the diagonal, zeros elsewhere.  Shape: -> (n, m)"""
-    return _finish(np.eye(n, m, dtype=dtype_of(dtype)), requires_grad)
+    rows, columns = _shape((n, n if m is None else m))
+    return _finish(np.eye(rows, columns, dtype=dtype_of(dtype)), requires_grad)
 
 # --- like another tensor -------------------------------------------------------------------------
 

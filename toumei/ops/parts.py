@@ -183,9 +183,17 @@ class AsStrided(View):
 
 def select(input: Tensor, dim: int, index: int) -> Tensor:
     """The part at `index` of `dim`, which goes away.  Shape: (…, n, …) -> (…, …)"""
-    if input.ndim == 0:
-        raise OpIndexError(f"select({spec_of(input)}): it has no dimension to select from")
-    return apply(Slice(along(normal_dim_of("select", input, dim), int(index))), input)
+    return apply(_select_view("select", input, dim, int(index)), input)
+
+
+def _select_view(name: str, x: Tensor, dim: int, index: int) -> Slice:
+    if x.ndim == 0:
+        raise OpIndexError(f"{name}({spec_of(x)}): it has no dimension to select from")
+    d = normal_dim_of(name, x, dim)
+    n = x.shape[d]
+    if not -n <= index < n:
+        raise OpIndexError(f"{name}({spec_of(x)}): dim {d} of size {n} has no index {index}")
+    return Slice(along(d, index))
 
 
 def slice(
@@ -279,7 +287,7 @@ def _scatter(name: str, x: Tensor, source: Tensor, part: View) -> Tensor:
 
 def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     """`input` with `src` at `index` of `dim`.  Shape: (…, n, …), (…, …) -> (…, n, …)"""
-    part = Slice(along(normal_dim_of("select_scatter", input, dim), int(index)))
+    part = _select_view("select_scatter", input, dim, int(index))
     return _scatter("select_scatter", input, src, part)
 
 

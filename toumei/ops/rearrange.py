@@ -121,8 +121,6 @@ class Triangle(SameShape):
 class Tril(Triangle):
     """y_ij = x_ij where j ≤ i + diagonal, else 0"""
 
-    diagonal: int
-
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.tril(x, self.diagonal)
 
@@ -130,8 +128,6 @@ class Tril(Triangle):
 @op
 class Triu(Triangle):
     """y_ij = x_ij where j ≥ i + diagonal, else 0"""
-
-    diagonal: int
 
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.triu(x, self.diagonal)

@@ -126,7 +126,7 @@ class Amin(Extreme):
 
 
 class ArgExtreme(Reduction):
-    """Where the extreme is along one dimension, or in the flat order of all; the first of equals."""
+    """Where the extreme is along one dimension, or in the flat order of all; the first of some."""
 
     out: ClassVar[DType | None] = np.dtype(np.int64)
     needs_elements: ClassVar[builtins.bool] = True
@@ -358,7 +358,9 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = N
     """
     if other is not None or isinstance(dim, Value):
         return maximum(input, dim if other is None else other)
-    return amax(input) if dim is None else pick(input, argmax(input, dim, True), dim, keepdim)
+    if dim is None:
+        return amax(input)
+    return pick(input, apply(Argmax(dims_of("max", input, dim), True), input), dim, keepdim)
 
 
 @numpy_names
@@ -371,7 +373,9 @@ def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = N
     """
     if other is not None or isinstance(dim, Value):
         return minimum(input, dim if other is None else other)
-    return amin(input) if dim is None else pick(input, argmin(input, dim, True), dim, keepdim)
+    if dim is None:
+        return amin(input)
+    return pick(input, apply(Argmin(dims_of("min", input, dim), True), input), dim, keepdim)
 
 
 def pick(x: Tensor, indices: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
