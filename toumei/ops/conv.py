@@ -33,7 +33,7 @@ __all__ = [
     "conv_transpose3d",
 ]
 
-_CHUNK_BYTES = 1 << 20  # windows that are copied out at a time
+_CHUNK_BYTES = 1 << 22  # windows that are copied out at a time
 
 
 def channels_last(x: Array) -> Array:
@@ -88,12 +88,31 @@ class ConvolutionFamily(Contraction):
         """Return x ∗ w (+ bias) with this window.  Shape: [N, counts…, O]"""
         counts = self.counts(x.shape, w.shape)
         y = np.empty((x.shape[0], *counts, w.shape[0]), x.dtype)
+        if self.is_depthwise(w.shape):
+            for sample, tap, shown in self.tap_views(x, w.shape[2:], counts):
+                part = shown * w[:, 0, *tap]
+                np.copyto(y[sample], part) if not any(tap) else np.add(y[sample], part, y[sample])
+            return y if bias is None else np.add(y, bias, out=y)
         matrix = self.matrix(w)
         for samples, cols in self.columns(x, w.shape[2:], counts):
             np.matmul(cols, matrix, out=self.rows(y[samples]))
             if bias is not None:
                 y[samples] += bias
         return y
+
+    def is_depthwise(self, w: Sizes) -> bool:
+        """Tell whether each channel is convolved by itself: then there is no matrix product."""
+        return w[0] == self.groups and w[1] == 1 and self.groups > 1
+
+    def tap_views(
+        self, x: Array, kernel: Sizes, counts: Sizes
+    ) -> Iterator[tuple[int, Sizes, Array]]:
+        """Yield (sample, place in the kernel, what stands there for all windows, channels last)."""
+        for i in range(len(x)):
+            full = padded(channels_last(x[i : i + 1])[0], (*self.padding, (0, 0)))
+            places = taps(kernel, counts, self.stride, self.dilation)
+            for tap, place in zip(np.ndindex(*kernel), places, strict=True):
+                yield i, tap, full[place]
 
     def matrix(self, w: Array) -> Array:
         """Return w as one matrix per group.  Shape: [groups, kernel · C/groups, O/groups]"""
@@ -251,6 +270,12 @@ class ConvolutionWeightGrad(ConvolutionFamily):
 
     def forward(self, xp: Any, g: Array, x: Array) -> Array:
         shape = self.shape(g.shape, x.shape)
+        if self.is_depthwise(shape):
+            w = xp.zeros(shape, g.dtype)
+            last = np.moveaxis(g, 1, -1)
+            for sample, tap, shown in self.tap_views(x, self.kernel, g.shape[2:]):
+                w[:, 0, *tap] += (last[sample] * shown).reshape(-1, shape[0]).sum(axis=0)
+            return w
         total = xp.zeros((self.groups, shape[0] // self.groups, prod(shape[1:])), g.dtype)
         for samples, cols in self.columns(x, self.kernel, g.shape[2:]):
             rows = self.rows(channels_last(g[samples]))
