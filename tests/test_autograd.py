@@ -62,9 +62,9 @@ def test_unused_inputs() -> None:
 
 def test_grad_of_what_requires_none() -> None:
     x = leaf(1)
-    with pytest.raises(GradError, match="input 0.* doesn't require grad"):
+    with pytest.raises(GradError, match=r"input 0.* doesn't require grad"):
         autograd.grad(x.sum(), tm.ones(1))
-    with pytest.raises(GradError, match="output 0.* doesn't require grad"):
+    with pytest.raises(GradError, match=r"output 0.* doesn't require grad"):
         autograd.grad(tm.ones(1).sum(), x)
     with pytest.raises(GradError, match="2 outputs, but 1 grad_outputs"):
         autograd.grad([x, x], x, [tm.ones(1)])
@@ -355,7 +355,7 @@ def test_function_frees_and_watches_what_it_saved() -> None:
     power, _ = Product.apply(x * 1, 2, y)
     power.sum().backward(retain_graph=True)
     power.add_(1)
-    with pytest.raises(GradError, match="backward of Product needs .* changed in place"):
+    with pytest.raises(GradError, match=r"backward of Product needs .* changed in place"):
         power.sum().backward()
     power, _ = Product.apply(x, 2, y)
     power.sum().backward()
@@ -578,7 +578,7 @@ def test_debug_tells_given_from_made_and_lets_masks_through() -> None:
         mask = tm.tensor([True, False])
         scores = tm.zeros(2).masked_fill(mask, -tm.inf if hasattr(tm, "inf") else -float("inf"))
         assert scores.softmax(0).tolist() == [0, 1]
-        with pytest.raises(AnomalyError, match="forward of add.* was given NaN: 1 of the 2 values"):
+        with pytest.raises(AnomalyError, match=r"forward of add.* was given NaN: 1 of the 2 values"):
             tm.tensor([1.0, float("nan")]) + 1
         with pytest.raises(AnomalyError, match="made the first NaN"):
             scores - scores

@@ -189,7 +189,7 @@ def test_a_view_of_a_view_of_a_view_in_place() -> None:
 
 
 def graph(x: tm.Tensor) -> tm.Tensor:
-    """Ops of every make: outputs kept, views, in place, several outputs, a composite, a Function."""
+    """Ops of every make: outputs kept, views, in place, several outputs, a Function."""
     y = ((x.exp() * x).tanh() + 1).reshape(-1)
     y[1:].mul_(2)
     a, b = y.sort()

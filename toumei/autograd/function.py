@@ -282,10 +282,10 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     ...     @tm.autograd.once_differentiable
     ...     def backward(ctx, g):
     ...         return tm.from_numpy(2 * g.numpy())
-    >>> x = tm.tensor(1.0, requires_grad=True)
-    >>> Double.apply(x).backward()
+    >>> x = tm.ones(2, requires_grad=True)
+    >>> Double.apply(x).sum().backward()
     >>> x.grad
-    tensor(2.)
+    tensor([2., 2.])
     """
 
     @functools.wraps(backward)
