@@ -195,17 +195,40 @@ def _hankel(order: int, x: Array) -> tuple[Array, Array]:
     return scale * (p * c - q * s), scale * (p * s + q * c)
 
 
-def spherical_j0(x: Array) -> Array:
-    """Return j₀(x) = sin x/x."""
+def spherical(n: int, x: Array) -> Array:
+    """Return jₙ(x), the spherical Bessel function: j₀(x) = sin x/x."""
     (x,) = doubles(x)
-    return piecewise(
+    size = np.abs(x)
+    value = piecewise(
         [
-            (x == 0, np.ones_like),
-            (np.isinf(x), np.zeros_like),
-            (np.ones(x.shape, bool), lambda x: np.sin(x) / x),
+            (np.isinf(size), np.zeros_like),
+            (size < n + 1, lambda x: _spherical_series(n, x)),
+            (size >= n + 1, lambda x: _spherical_upwards(n, x)),
         ],
-        x,
+        size,
     )
+    return np.where(x < 0, -value, value) if n % 2 else value
+
+
+def _spherical_series(n: int, x: Array) -> Array:
+    """Return xⁿ/(2n + 1)!!·Σ (−x²/2)ᵏ/(k!·(2n + 3)…(2n + 2k + 1)) (DLMF 10.53.1)."""
+    square = x * x * -0.5
+    term = np.ones_like(x)
+    for odd in range(3, 2 * n + 2, 2):
+        term *= x / odd
+    total = term.copy()
+    for k in range(1, 12 + n):
+        term = term * square / (k * (2 * n + 2 * k + 1))
+        total += term
+    return total
+
+
+def _spherical_upwards(n: int, x: Array) -> Array:
+    """jₖ₊₁ = (2k + 1)/x·jₖ − jₖ₋₁, which is stable for x > n."""
+    before, now = np.cos(x) / x, np.sin(x) / x
+    for k in range(n):
+        before, now = now, (2 * k + 1) / x * now - before
+    return now
 
 
 # --- Airy ----------------------------------------------------------------------------------------

@@ -156,14 +156,26 @@ class Y1(Positive):
 
 
 @op
-class SphericalJ0(Special):
-    """y = sin x/x, 1 at 0;   dy/dx = (cos x − y)/x, 0 at 0"""
+class SphericalBessel(Unary):
+    """y = jₙ(x), j₀(x) = sin x/x;   dy/dx = (n·jₙ₋₁(x) − (n + 1)·jₙ₊₁(x))/(2n + 1)"""
 
-    compute = staticmethod(bessel.spherical_j0)
+    n: int
 
-    def backward(self, gy: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        zero = x == 0
-        return gy * ((x.cos() - y) / x.masked_fill(zero, 1)).masked_fill(zero, 0)
+    def forward(self, xp: Any, x: Array) -> Array:
+        return bessel.spherical(self.n, x).astype(x.dtype, copy=False)
+
+    def backward(self, gy: Tensor, x: Tensor) -> Tensor:
+        n = self.n
+        slope = apply(SphericalBessel(n + 1), x) * (-(n + 1) / (2 * n + 1))
+        if n > 0:
+            slope = slope + apply(SphericalBessel(n - 1), x) * (n / (2 * n + 1))
+        return gy * slope
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for n, shape in [(0, (2, 3)), (1, ()), (2, (4,)), (1, (2, 0))]:
+            yield Case(cls(n), (rng.uniform(-4, 4, shape),))
+        yield Case(cls(0), (np.zeros(1),))
 
 
 @op
@@ -295,7 +307,7 @@ def bessel_y1(input: Operand) -> Tensor:
 
 def spherical_bessel_j0(input: Operand) -> Tensor:
     """The spherical Bessel function sin(x)/x, which is 1 at 0.  Shape: (…) -> (…)"""
-    return apply(SphericalJ0(), input)
+    return apply(SphericalBessel(0), input)
 
 
 def airy_ai(input: Operand) -> Tensor:

@@ -127,8 +127,8 @@ class Where(Elementwise):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
-        for shapes in [[()] * 3, [(3,)] * 3, [(2, 0)] * 3, [(2, 3, 4)] * 3, [(2, 1), (3,), ()]]:
-            condition, a, b = (rng.uniform(-2, 2, shape) for shape in shapes)
+        for case in super().samples(rng):
+            condition, a, b = case.inputs
             yield Case(cls(), (condition > 0, a, b))
 
     @classmethod

@@ -6,7 +6,6 @@ What PyTorch has in `torch.special` only is exported by `toumei.special`, the re
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -44,7 +43,7 @@ __all__ = [
 class Special(Unary):
     """A function of one number that `numerics` computes, in float64."""
 
-    compute: ClassVar[Callable[[Array], Array]]
+    compute: ClassVar[staticmethod[[Array], Array]]
 
     def forward(self, xp: Any, x: Array) -> Array:
         return type(self).compute(x).astype(x.dtype, copy=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..op import Array, op
 from ..tape import Operand, apply, as_tensor
+from .bessel import SphericalBessel
 from .elementwise import Unary
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ class Atanh(Unary):
 
 @op
 class Sinc(Unary):
-    """y = sin(πx)/(πx), 1 at 0;   dy/dx = (cos(πx) − y)/x, 0 at 0"""
+    """y = sin(πx)/(πx), 1 at 0;   dy/dx = −π·j₁(πx), with the spherical Bessel function"""
 
     def forward(self, xp: Any, x: Array) -> Array:
         t = xp.asarray(x * math.pi)
@@ -194,10 +195,8 @@ class Sinc(Unary):
         y[t == 0] = 1
         return y
 
-    def backward(self, gy: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        zero = x == 0
-        slope = ((x * math.pi).cos() - y) / x.masked_fill(zero, 1)
-        return gy * slope.masked_fill(zero, 0)
+    def backward(self, gy: Tensor, x: Tensor) -> Tensor:
+        return gy * (apply(SphericalBessel(1), x * math.pi) * -math.pi)
 
 
 @op
