@@ -81,20 +81,20 @@ class Progress(Callback):
         if not self.headed:
             self.console.print(table_line(list(row), bold=True))
             self.headed = True
-        self.console.print(table_line([show(v) for v in row.values()], list(row)), highlight=False)
+        self.console.print(table_line([show(v, c) for c, v in row.items()], list(row)), highlight=False)
 
     def on_fit_end(self, trainer: Trainer) -> None:
         if self.bar is not None:
             self.bar.stop()
 
 
-def show(value: Any) -> str:
-    """Write a number so that it is short and columns line up."""
-    if isinstance(value, int):
+def show(value: Any, column: str = "") -> str:
+    """Write a number so that it is short and the numbers of a column line up."""
+    if isinstance(value, int) or not math.isfinite(value):
         return str(value)
-    if not math.isfinite(value):
-        return str(value)
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e3 or value == 0 else f"{value:.3g}"
+    if column in ("lr", "seconds"):
+        return f"{value:.1e}" if column == "lr" else f"{value:.1f}"
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e3 or value == 0 else f"{value:.1e}"
 
 
 def table_line(cells: Sequence[str], columns: Sequence[str] | None = None, bold: bool = False) -> str:
