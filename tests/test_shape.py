@@ -90,7 +90,7 @@ REFUSED: dict[str, tuple[View, str]] = {
     "split": (lambda x: x.split([1, 3], 1), "add up to 4, dim 1 has 3"),
     "unfold": (lambda x: x.unfold(1, 9, 1), "dim 1 of size 3 has no windows of 9"),
     "max": (lambda x: x.max(5), "dim 5 is out of range: the tensor has 2 dimensions"),
-    "topk": (lambda x: x.topk(9), "dim -1 of size 3 has no 9 largest"),
+    "topk": (lambda x: x.topk(9), "dim 1 of size 3 has no 9 largest"),
     "zeros": (lambda x: tm.zeros(-1), "no size may be negative"),
 }
 

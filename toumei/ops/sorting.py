@@ -86,6 +86,50 @@ class Argsort(Indexing):
 
 
 @op
+class ArgTopk(Indexing):
+    """The places of the k largest (or smallest), the first of them first; NaN is the largest"""
+
+    dim: int
+    k: int
+    largest: builtins.bool
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        n, k = x.shape[self.dim], self.k
+        if 0 < k < n:
+            divided = xp.argpartition(x, n - k if self.largest else k - 1, axis=self.dim)
+        else:
+            divided = xp.broadcast_to(self._along(xp.arange(n), x), x.shape)
+        first = n - k if self.largest else 0
+        found = divided[along(self.dim, slice(first, first + k))]
+        values = xp.take_along_axis(x, found, axis=self.dim)
+        order = Argsort(self.dim, self.largest).forward(xp, values)
+        return xp.take_along_axis(found, order, axis=self.dim)
+
+    def _along(self, places: Array, x: Array) -> Array:
+        return places.reshape([-1 if d == self.dim else 1 for d in range(x.ndim)])
+
+    def infer(self, x: Spec) -> Spec:
+        n = x.shape[self.dim]
+        if not 0 <= self.k <= n:
+            raise Refused(f"dim {self.dim} of size {n} has no {self.k} largest")
+        return Spec((*x.shape[: self.dim], self.k, *x.shape[self.dim + 1 :]), np.dtype(np.int64))
+
+    def check(self, x: Array) -> None:
+        self.infer(Spec(x.shape, x.dtype))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        for largest in (False, True):
+            yield Case(cls(0, 2, largest), (rng.normal(size=(5,)),))
+            yield Case(cls(1, 4, largest), (rng.normal(size=(2, 4, 3)),))
+            yield Case(cls(1, 0, largest), (rng.normal(size=(2, 4)),))
+
+    @classmethod
+    def bad(cls) -> Iterator[tuple[Case, str]]:
+        yield Case(cls(0, 9, True), (np.zeros(5),)), "dim 0 of size 5 has no 9 largest"
+
+
+@op
 class ArgMedian(Places):
     """Where the middle one is in the order; the lower of two, the first NaN if there is one"""
 
@@ -216,14 +260,12 @@ def topk(
     tensor([3, 2])
     """
     d = normal_dim_of("topk", input, dim)
-    n = input.shape[d] if input.ndim else 1
-    if not 0 <= k <= n:
-        raise OpError(f"topk({spec_of(input)}): dim {dim} of size {n} has no {k} largest")
-    order = argsort(reshape(input, tuple(input.shape) or (1,)), d, largest)
-    indices = order[along(d, slice(0, k))].clone()
+    x = input if input.ndim else reshape(input, 1)
+    indices = apply(ArgTopk(d, k, largest), x)
+    values = x.gather(d, indices)
     if input.ndim == 0 and k == 1:
-        return ValuesIndices(input.clone(), reshape(indices, ()))
-    return ValuesIndices(reshape(input, tuple(input.shape) or (1,)).gather(d, indices), indices)
+        return ValuesIndices(reshape(values, ()), reshape(indices, ()))
+    return ValuesIndices(values, indices)
 
 
 @numpy_names
