@@ -33,7 +33,9 @@ from .ops.bessel import (
 from .ops.bessel import i0 as modified_bessel_i0
 from .ops.bessel import i1 as modified_bessel_i1
 from .ops.elementwise import exp2, expm1, log1p
+from .ops.reduction import logsumexp
 from .ops.rounding import round
+from .ops.rowwise import log_softmax, softmax
 from .ops.special import (
     digamma,
     entr,
@@ -90,7 +92,9 @@ __all__ = [
     "legendre_polynomial_p",
     "log1p",
     "log_ndtr",
+    "log_softmax",
     "logit",
+    "logsumexp",
     "modified_bessel_i0",
     "modified_bessel_i1",
     "modified_bessel_k0",
@@ -108,6 +112,7 @@ __all__ = [
     "shifted_chebyshev_polynomial_v",
     "shifted_chebyshev_polynomial_w",
     "sinc",
+    "softmax",
     "spherical_bessel_j0",
     "xlog1py",
     "xlogy",
