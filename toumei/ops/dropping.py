@@ -15,7 +15,8 @@ from ..tape import apply, spec_of
 from ..views import assign
 from . import philox
 from .arithmetic import mul
-from .random import Draw, key_of
+from .draws import Draw
+from .random import key_of
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
