@@ -15,8 +15,8 @@ from ..ops import (
     dropping,
     embeddings,
     folding,
-    labels,
     grid,
+    labels,
     loss,
     loss_classes,
     loss_margins,
@@ -37,8 +37,8 @@ from ..ops.distance import *
 from ..ops.dropping import *
 from ..ops.embeddings import *
 from ..ops.folding import *
-from ..ops.labels import *
 from ..ops.grid import *
+from ..ops.labels import *
 from ..ops.loss import *
 from ..ops.loss_classes import *
 from ..ops.loss_margins import *

@@ -19,6 +19,7 @@ from . import (
     linalg,
     logic,
     native,
+    neural,
     parts,
     random,
     rearrange,
@@ -46,6 +47,7 @@ from .elementwise import *
 from .linalg import *
 from .logic import *
 from .native import *
+from .neural import *
 from .parts import *
 from .random import *
 from .rearrange import *
@@ -74,6 +76,7 @@ __all__ = [
     *linalg.__all__,
     *logic.__all__,
     *native.__all__,
+    *neural.__all__,
     *parts.__all__,
     *random.__all__,
     *rearrange.__all__,

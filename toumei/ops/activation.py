@@ -1,4 +1,4 @@
-"""Activations: what follows a layer, element by element (`gelu.py`, `rowwise.py`: gelu, softmax)."""
+"""Activations with corners, and simple smooth ones (gelu, silu: `smooth.py`)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy as np
 
 from ..config import config
 from ..errors import OpError
-from ..op import Array, Case, Composite, Elementwise, RefusedType, Spec, op
+from ..op import Array, Case, Elementwise, RefusedType, Spec, op
 from ..tape import apply, spec_of
 from ..views import assign
-from .blocks import in_blocks
 from .choice import where
 
 if TYPE_CHECKING:
@@ -29,14 +28,12 @@ __all__ = [
     "hardtanh",
     "leaky_relu",
     "logsigmoid",
-    "mish",
     "prelu",
     "relu",
     "relu6",
     "rrelu",
     "selu",
     "sigmoid",
-    "silu",
     "softplus",
     "softshrink",
     "softsign",
@@ -71,22 +68,6 @@ class Activation(Elementwise):
         for case in cls.samples(np.random.default_rng(0)):
             yield Case(case.op, tuple(a.astype(np.int64) for a in case.inputs)), "floating-point"
             return
-
-
-class FastElementwise(Composite):
-    """A composite of elementwise ops, all inputs of one shape, with a faster `forward`."""
-
-    def check(self, *arrays: Array) -> None:
-        need_floats(*arrays)
-
-    def infer(self, *specs: Spec) -> Spec:
-        need_floats(*specs)
-        return Spec(specs[0].shape, specs[0].dtype)
-
-    @classmethod
-    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
-        for shape in ((), (3,), (2, 0), (2, 3, 4)):
-            yield Case(cls(), tuple(rng.uniform(-3, 3, shape) for _ in cls.params))
 
 
 # --- relu and its kin ----------------------------------------------------------------------------
@@ -138,7 +119,7 @@ class LeakyRelu(Activation):
     def forward(self, xp: Any, x: Array) -> Array:
         if 0 < self.slope <= 1:
             return xp.maximum(x, x * x.dtype.type(self.slope))
-        return Gate(self.slope).forward(xp, x, x)  # type: ignore[no-any-return]
+        return Gate(self.slope).forward(xp, x, x)
 
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
         return apply(Gate(self.slope), gy, x)
@@ -151,7 +132,10 @@ class LeakyRelu(Activation):
 
 @op
 class Elu(Activation):
-    """y = scale·x where x > 0, else scale·α·(e^(rate·x) − 1);   dy/dx = scale, or scale·α·rate·e^(rate·x)"""
+    """y = s·x where x > 0, else s·α·(e^(r·x) − 1), with scale s and rate r
+
+    dy/dx = s, or s·α·r·e^(r·x)
+    """
 
     alpha: float
     scale: float
@@ -223,56 +207,10 @@ class Softplus(Activation):
             yield Case(cls(beta, threshold), (rng.uniform(-3, 3, (3, 4)),))
 
 
-@op
-class Silu(FastElementwise):
-    """y = x·σ(x);   dy/dx = σ(x)·(1 + x·(1 − σ(x)))"""
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return in_blocks(xp, _silu, x)
-
-    def decompose(self, x: Tensor) -> Tensor:
-        return x * x.sigmoid()
-
-    def backward(self, gy: Tensor, x: Tensor) -> Tensor:
-        return apply(SiluGrad(), gy, x)
-
-
-@op
-class SiluGrad(FastElementwise):
-    """y = g·s·(1 + x·(1 − s)) with s = σ(x): the derivative of silu"""
-
-    def forward(self, xp: Any, g: Array, x: Array) -> Array:
-        return in_blocks(xp, _silu_grad, g, x)
-
-    def decompose(self, g: Tensor, x: Tensor) -> Tensor:
-        s = x.sigmoid()
-        return g * (s * (1 + x * (1 - s)))
-
-
-def _one_plus_exp_minus(xp: Any, x: Array) -> Array:
-    y = xp.asarray(xp.exp(-x))
-    y += 1
-    return y  # type: ignore[no-any-return]
-
-
-def _silu(xp: Any, x: Array) -> Array:
-    return x / _one_plus_exp_minus(xp, x)
-
-
-def _silu_grad(xp: Any, g: Array, x: Array) -> Array:
-    s = 1 / _one_plus_exp_minus(xp, x)
-    y = xp.asarray(1 - s)
-    y *= x
-    y += 1
-    y *= s
-    y *= g
-    return y  # type: ignore[no-any-return]
-
-
 # --- functions -----------------------------------------------------------------------------------
 
 
-def _maybe_in_place(
+def maybe_in_place(
     function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool, name: str
 ) -> Tensor:
     """Call a function and, if `inplace`, let the result take the place of the input's value."""
@@ -290,7 +228,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     >>> tm.relu(tm.tensor([-1.0, 2.0]))
     tensor([0., 2.])
     """
-    return _maybe_in_place(lambda x: apply(Relu(), x), input, inplace, "relu_")
+    return maybe_in_place(lambda x: apply(Relu(), x), input, inplace, "relu_")
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
@@ -301,7 +239,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope·x.  Shape: (…) -> (…)"""
     f = LeakyRelu(float(negative_slope))
-    return _maybe_in_place(lambda x: apply(f, x), input, inplace, "leaky_relu_")
+    return maybe_in_place(lambda x: apply(f, x), input, inplace, "leaky_relu_")
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -309,7 +247,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
     Paper: Clevert et al. 2015, arXiv:1511.07289.
     """
-    return _maybe_in_place(lambda x: apply(Elu(float(alpha), 1.0, 1.0), x), input, inplace, "elu_")
+    return maybe_in_place(lambda x: apply(Elu(float(alpha), 1.0, 1.0), x), input, inplace, "elu_")
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -323,7 +261,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     if alpha == 0:
         raise OpError("celu: alpha must not be 0: x is divided by it")
     f = Elu(float(alpha), 1.0, 1 / alpha)
-    return _maybe_in_place(lambda x: apply(f, x), input, inplace, "celu_")
+    return maybe_in_place(lambda x: apply(f, x), input, inplace, "celu_")
 
 
 #: Klambauer et al. 2017: the two constants that keep mean 0 and variance 1.
@@ -337,23 +275,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     Paper: Klambauer et al. 2017, arXiv:1706.02515.
     """
     f = Elu(SELU_ALPHA, SELU_SCALE, 1.0)
-    return _maybe_in_place(lambda x: apply(f, x), input, inplace, "selu_")
-
-
-def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x·σ(x), also called swish.  Shape: (…) -> (…)
-
-    Paper: Elfwing et al. 2017, arXiv:1702.03118.
-    """
-    return _maybe_in_place(lambda x: apply(Silu(), x), input, inplace, "silu_")
-
-
-def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x·tanh(ln(1 + eˣ)).  Shape: (…) -> (…)
-
-    Paper: Misra 2019, arXiv:1908.08681.
-    """
-    return _maybe_in_place(lambda x: x * softplus(x).tanh(), input, inplace, "mish_")
+    return maybe_in_place(lambda x: apply(f, x), input, inplace, "selu_")
 
 
 def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
@@ -369,7 +291,7 @@ def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
 
 def logsigmoid(input: Tensor) -> Tensor:
     """ln σ(x) = −ln(1 + e⁻ˣ), without overflow.  Shape: (…) -> (…)"""
-    return -apply(Softplus(1.0, math.inf), -input)  # type: ignore[no-any-return]
+    return -apply(Softplus(1.0, math.inf), -input)
 
 
 def softsign(input: Tensor) -> Tensor:
@@ -388,12 +310,12 @@ def hardtanh(
     if min_val > max_val:
         raise OpError(f"hardtanh: min_val ({min_val}) must not be larger than max_val ({max_val})")
     f = Hardtanh(float(min_val), float(max_val))
-    return _maybe_in_place(lambda x: apply(f, x), input, inplace, "hardtanh_")
+    return maybe_in_place(lambda x: apply(f, x), input, inplace, "hardtanh_")
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x + 3, 0), 6)/6: a sigmoid of three straight lines.  Shape: (…) -> (…)"""
-    return _maybe_in_place(lambda x: relu6(x + 3) / 6, input, inplace, "hardsigmoid_")
+    return maybe_in_place(lambda x: relu6(x + 3) / 6, input, inplace, "hardsigmoid_")
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
@@ -401,7 +323,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 
     Paper: Howard et al. 2019, arXiv:1905.02244.
     """
-    return _maybe_in_place(lambda x: x * hardsigmoid(x), input, inplace, "hardswish_")
+    return maybe_in_place(lambda x: x * hardsigmoid(x), input, inplace, "hardswish_")
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -427,7 +349,7 @@ def tanhshrink(input: Tensor) -> Tensor:
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where x > threshold, else value.  Shape: (…) -> (…)"""
-    return _maybe_in_place(
+    return maybe_in_place(
         lambda x: x.masked_fill(x <= threshold, value), input, inplace, "threshold_"
     )
 
@@ -446,8 +368,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         channels = input.shape[1] if input.ndim > 1 else 1
         if weight.ndim != 1 or weight.numel() != channels:
             raise OpError(
-                f"prelu(input: {spec_of(input)}, weight: {spec_of(weight)}): there must be 1 weight "
-                f"or one per channel, and the input has {channels} channels"
+                f"prelu(input: {spec_of(input)}, weight: {spec_of(weight)}): there must be 1 "
+                f"weight or one per channel, and the input has {channels} channels"
             )
         weight = weight.reshape(-1, *[1] * (input.ndim - 2))
     elif weight.ndim > input.ndim:
@@ -473,7 +395,7 @@ def rrelu(
         raise OpError(f"rrelu: lower ({lower}) must not be larger than upper ({upper})")
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
-    return _maybe_in_place(
+    return maybe_in_place(
         lambda x: where(x > 0, x, _slopes(x, lower, upper) * x), input, inplace, "rrelu_"
     )
 

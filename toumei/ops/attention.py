@@ -105,10 +105,14 @@ def _masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
         hidden = mask == -math.inf
         scores = scores + mask
     else:
-        raise OpError(f"scaled_dot_product_attention: attn_mask must be bool or float, not {mask.dtype}")
+        raise OpError(
+            f"scaled_dot_product_attention: attn_mask must be bool or float, not {mask.dtype}"
+        )
     blind = hidden.all(-1, keepdim=True)
     if isinstance(blind._data, np.ndarray) and not blind._data.any():
-        return softmax(scores.masked_fill(hidden, -math.inf) if mask.dtype.kind == "b" else scores, -1)
+        return softmax(
+            scores.masked_fill(hidden, -math.inf) if mask.dtype.kind == "b" else scores, -1
+        )
     weights = softmax(scores.masked_fill(hidden, -math.inf).masked_fill(blind, 0), -1)
     return weights.masked_fill(blind, 0)
 
@@ -117,7 +121,7 @@ def _masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 class Heads(NamedTuple):
-    """Queries, keys and values of all heads, (n·heads, length, size), and what is added to scores."""
+    """Queries, keys, values of all heads, (n·heads, length, size), and what is added to scores."""
 
     q: Tensor
     k: Tensor
@@ -180,10 +184,13 @@ def multi_head_attention_forward(
     _check_heads(name, query, key, value, embed_dim_to_check, num_heads)
     if is_causal and attn_mask is None:
         raise OpError(f"{name}: is_causal is a hint about attn_mask, which must be given with it")
+    weights: tuple[Tensor | None, ...]
     if use_separate_proj_weight:
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)
     else:
-        weights = (None,) * 3 if in_proj_weight is None else in_proj_weight.split_with_sizes([e] * 3)
+        weights = (
+            (None,) * 3 if in_proj_weight is None else in_proj_weight.split_with_sizes([e] * 3)
+        )
     projected = _project(name, (query, key, value), weights, in_proj_bias)
     heads = _heads(name, projected, num_heads, bias_k, bias_v, static_k, static_v)
     heads = heads._replace(bias=_scores_bias(name, heads, num_heads, n, attn_mask, key_padding_mask,
@@ -216,7 +223,8 @@ def _check_heads(
         reason = f"the batch has {query.shape[1]} queries, but {key.shape[1]} keys"
     if reason:
         raise OpError(
-            f"{name}(query: {spec_of(query)}, key: {spec_of(key)}, value: {spec_of(value)}): {reason}"
+            f"{name}(query: {spec_of(query)}, key: {spec_of(key)}, value: {spec_of(value)}): "
+            f"{reason}"
         )
 
 
@@ -269,10 +277,14 @@ def _scores_bias(
         bias = _additive(name, attn_mask, heads.q.dtype)
         bias = bias.unsqueeze(0) if bias.ndim == 2 else bias
         if tuple(bias.shape) not in ((1, length, s - extra), (n * num_heads, length, s - extra)):
-            raise OpError(f"{name}: attn_mask is {spec_of(attn_mask)}, for {length} queries and {s - extra} keys")
+            raise OpError(
+                f"{name}: attn_mask is {spec_of(attn_mask)}: it has not {length} × {s - extra}"
+            )
     if key_padding_mask is not None:
         if tuple(key_padding_mask.shape) != (n, s - extra):
-            raise OpError(f"{name}: key_padding_mask is {spec_of(key_padding_mask)}, not ({n}, {s - extra})")
+            raise OpError(
+                f"{name}: key_padding_mask is {spec_of(key_padding_mask)}, not ({n}, {s - extra})"
+            )
         padding = _additive(name, key_padding_mask, heads.q.dtype)
         padding = padding.reshape(n, 1, 1, s - extra).expand(n, num_heads, 1, s - extra)
         padding = padding.reshape(n * num_heads, 1, s - extra)

@@ -1,4 +1,4 @@
-"""Large arrays taken in pieces that fit the cache, so that many passes cost little more than one."""
+"""Large arrays taken in pieces that fit the cache, so that many passes cost little."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def in_blocks(xp: Any, function: Callable[..., Array], *arrays: Array, row: int 
     """
     first = arrays[0]
     size, rows = first.size, max(1, BLOCK // row)
-    if size <= rows * row or not all([a.flags.c_contiguous for a in arrays]):
+    if size <= rows * row or not all(a.flags.c_contiguous for a in arrays):
         return function(xp, *arrays)
     out = xp.empty_like(first)
     shape = (size,) if row == 1 else (size // row, row)
@@ -27,4 +27,4 @@ def in_blocks(xp: Any, function: Callable[..., Array], *arrays: Array, row: int 
     for start in range(0, shape[0], rows):
         piece = slice(start, start + rows)
         flat_out[piece] = function(xp, *[a[piece] for a in flat])
-    return out  # type: ignore[no-any-return]
+    return out

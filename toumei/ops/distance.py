@@ -53,7 +53,9 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 
 @numpy_names
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """x₁·x₂/(max(‖x₁‖, eps)·max(‖x₂‖, eps)) along `dim`.  Shape: (…), (…) broadcast -> … without dim
+    """x₁·x₂/(max(‖x₁‖, eps)·max(‖x₂‖, eps)) along `dim`.
+
+    Shape: (…), (…) broadcast -> their shape without dim
 
     >>> import toumei as tm
     >>> tm.cosine_similarity(tm.tensor([1.0, 0.0]), tm.tensor([2.0, 0.0]), dim=0)

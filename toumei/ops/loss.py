@@ -95,7 +95,9 @@ def _times(name: str, losses: Tensor, weight: Tensor | None) -> Tensor:
     except ValueError:
         fits = False
     if not fits:
-        raise OpError(f"{name}: a weight of shape {tuple(weight.shape)} doesn't fit {spec_of(losses)}")
+        raise OpError(
+            f"{name}: a weight of shape {tuple(weight.shape)} doesn't fit {spec_of(losses)}"
+        )
     return losses * weight
 
 
@@ -230,7 +232,7 @@ class LogitsLoss(PairLoss):
 
     def forward(self, xp: Any, x: Array, target: Array) -> Array:
         y = xp.log1p(xp.exp(-xp.abs(x)))
-        return y + (xp.maximum(x, 0) - x * target)  # type: ignore[no-any-return]
+        return y + (xp.maximum(x, 0) - x * target)
 
     def backward_x(self, gy: Tensor, x: Tensor, target: Tensor) -> Tensor:
         return gy * (x.sigmoid() - target)
@@ -253,7 +255,7 @@ class ProbabilityLoss(PairLoss):
 
     def forward(self, xp: Any, x: Array, target: Array) -> Array:
         yes, no = xp.maximum(xp.log(x), -100), xp.maximum(xp.log1p(-x), -100)
-        return (target - 1) * no - target * yes  # type: ignore[no-any-return]
+        return (target - 1) * no - target * yes
 
     def backward_x(self, gy: Tensor, x: Tensor, target: Tensor) -> Tensor:
         return gy * ((x - target) / ((1 - x) * x).clamp(min=1e-12))
@@ -449,4 +451,4 @@ def _variance(name: str, input: Tensor, var: Any) -> Tensor:
             raise OpError(f"{name}(input: {spec_of(input)}, var: {spec_of(var)}): var doesn't fit")
     if isinstance(var._data, np.ndarray) and (var._data < 0).any():
         raise OpError(f"{name}: a variance is negative: {var._data.min():.4g}")
-    return var  # type: ignore[no-any-return]
+    return var

@@ -6,18 +6,17 @@ One op does the mathematics of all; they differ in the dimensions that the mean 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..config import grad_mode
 from ..errors import OpError
-from ..op import Array, Case, Composite, Refused, Spec, op
-from ..tape import apply, spec_of
-from .activation import need_floats
+from ..tape import spec_of
 from .combine import cat
 from .creation import zeros
+from .standardize import count_along, normalize_over
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -33,222 +32,6 @@ __all__ = [
     "native_layer_norm",
     "rms_norm",
 ]
-
-
-# --- sums in few passes --------------------------------------------------------------------------
-
-
-def _count(shape: Sequence[int], dim: tuple[int, ...]) -> int:
-    return math.prod(shape[d] for d in dim)
-
-
-def sum_of_products(xp: Any, a: Array, b: Array, dim: tuple[int, ...]) -> Array:
-    """Return Σ a·b over `dim`, which are kept as 1, without an array of all products."""
-    ndim = a.ndim
-    trailing = 0
-    while trailing < ndim and ndim - 1 - trailing in dim:
-        trailing += 1
-    if not trailing:
-        places = list(range(ndim))
-        out = xp.einsum(a, places, b, places, [d for d in places if d not in dim])
-    else:
-        lead = a.shape[: ndim - trailing]
-        flat = (*lead, math.prod(a.shape[ndim - trailing :]))
-        out = xp.vecdot(a.reshape(flat), b.reshape(flat))
-        out = out.sum(axis=tuple(d for d in dim if d < len(lead)))
-    return xp.reshape(out, tuple(1 if d in dim else n for d, n in enumerate(a.shape)))  # type: ignore[no-any-return]
-
-
-def _sum_to(xp: Any, a: Array, shape: tuple[int, ...]) -> Array:
-    dims = tuple(d for d, n in enumerate(shape) if n == 1)
-    return xp.sum(a, axis=dims, keepdims=True)  # type: ignore[no-any-return]
-
-
-def _is_constant_along(weight_shape: tuple[int, ...], dim: tuple[int, ...]) -> bool:
-    return all(weight_shape[d] == 1 for d in dim)
-
-
-class Statistics(Composite):
-    """Works with the mean and the variance of x over `dim`; `center` False takes 0 for the mean."""
-
-    dim: tuple[int, ...]
-    eps: float
-    center: bool
-
-    def check(self, *arrays: Array) -> None:
-        need_floats(*arrays)
-        if any(a.dtype != arrays[0].dtype for a in arrays):
-            raise Refused(f"the dtypes differ: {', '.join(str(a.dtype) for a in arrays)}")
-
-    def centered(self, xp: Any, x: Array) -> tuple[Array, Array, Array, Array]:
-        """Return x less its mean, the mean, the variance and 1/√(variance + eps)."""
-        n = x.dtype.type(_count(x.shape, self.dim))
-        if self.center:
-            mean = xp.sum(x, axis=self.dim, keepdims=True) / n
-            xc = xp.asarray(x - mean)
-        else:
-            mean = xp.zeros([1 if d in self.dim else m for d, m in enumerate(x.shape)], x.dtype)
-            xc = xp.array(x)
-        var = sum_of_products(xp, xc, xc, self.dim) / n
-        return xc, mean, var, 1 / xp.sqrt(var + x.dtype.type(self.eps))
-
-    def standardized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return x̂ = (x − mean)/√(variance + eps), the mean, the variance and the root, in Tensors."""
-        if self.center:
-            mean = x.mean(self.dim, keepdim=True)
-            xc = x - mean
-        else:
-            xc = x
-            mean = zeros([1 if d in self.dim else m for d, m in enumerate(x.shape)], dtype=x.dtype)
-        var = (xc * xc).mean(self.dim, keepdim=True)
-        root = (var + self.eps).sqrt()
-        return xc / root, mean, var, root
-
-
-@op
-class Normalize(Statistics):
-    """y = x̂·weight + bias, x̂ = (x − mean)/√(var + eps);   also returns mean and var
-
-    `weight` and `bias` have as many dimensions as x, and broadcast to it.
-    """
-
-    def forward(
-        self, xp: Any, x: Array, weight: Array | None = None, bias: Array | None = None
-    ) -> tuple[Array, Array, Array]:
-        y, mean, var, scale = self.centered(xp, x)
-        if weight is not None and _is_constant_along(weight.shape, self.dim):
-            scale, weight = scale * weight, None
-        y *= scale
-        if weight is not None:
-            y *= weight
-        if bias is not None:
-            y += bias
-        return y, mean, var
-
-    def infer(self, x: Spec, weight: Spec | None = None, bias: Spec | None = None) -> Any:
-        given = [s for s in (x, weight, bias) if s is not None]
-        self.check(*given)  # type: ignore[arg-type]
-        for name, s in zip(("x", "weight", "bias"), given, strict=False):
-            if any(n not in (1, m) for n, m in zip(s.shape, x.shape, strict=True)):
-                raise Refused(f"{name} of shape {s.shape} doesn't broadcast to {x.shape}")
-        small = Spec(tuple(1 if d in self.dim else n for d, n in enumerate(x.shape)), x.dtype)
-        return Spec(x.shape, x.dtype), small, small
-
-    def decompose(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Any:
-        y, mean, var, _ = self.standardized(x)
-        y = y if weight is None else y * weight
-        return y if bias is None else y + bias, mean, var
-
-    def backward(self, gys: Any, x: Tensor, weight: Tensor | None, bias_spec: Spec | None) -> Any:
-        gy, g_mean, g_var = gys
-        grads: list[Tensor | None] = [None] * (1 + (weight is not None) + (bias_spec is not None))
-        if gy is not None:
-            inputs = (gy, x) if weight is None else (gy, x, weight)
-            outs = apply(NormalizeGrad(self.dim, self.eps, self.center), *inputs)
-            grads = list(outs if isinstance(outs, tuple) else (outs,))[: len(grads)]
-        n = _count(x.shape, self.dim)
-        if g_mean is not None and self.center:
-            grads[0] = _add(grads[0], (g_mean / n).expand(x.shape))
-        if g_var is not None:
-            xc = x - x.mean(self.dim, keepdim=True) if self.center else x
-            grads[0] = _add(grads[0], xc * (g_var * (2 / n)))
-        return tuple(grads)
-
-    @classmethod
-    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
-        x = rng.normal(size=(3, 4, 5))
-        yield Case(cls((2,), 1e-5, True), (x,))
-        for shape, dim, center in (
-            ((1, 4, 1), (0, 2), True),
-            ((1, 1, 5), (2,), True),
-            ((1, 4, 5), (1, 2), False),
-        ):
-            yield Case(cls(dim, 0.1, center), (x, rng.normal(size=shape), rng.normal(size=shape)))
-            yield Case(cls(dim, 0.1, center), (x, rng.normal(size=shape)))
-
-    @classmethod
-    def bad(cls) -> Iterator[tuple[Case, str]]:
-        yield Case(cls((1,), 0.1, True), (np.ones((2, 3)), np.ones((1, 4)))), "doesn't broadcast"
-        yield Case(cls((1,), 0.1, True), (np.ones((2, 3), np.int64),)), "floating-point"
-
-
-def _add(a: Tensor | None, b: Tensor) -> Tensor:
-    return b if a is None else a + b
-
-
-@op
-class NormalizeGrad(Statistics):
-    """∂x = (g·w − mean(g·w) − x̂·mean(g·w·x̂))/√(var + eps), ∂w = Σ g·x̂, ∂bias = Σ g
-
-    Means run over `dim`, sums over the dimensions that w repeats along.  Without w only ∂x.
-    """
-
-    def forward(self, xp: Any, g: Array, x: Array, weight: Array | None = None) -> Any:
-        n = x.dtype.type(_count(x.shape, self.dim))
-        xhat, _, _, rstd = self.centered(xp, x)
-        xhat *= rstd
-        constant = weight is None or _is_constant_along(weight.shape, self.dim)
-        gw = g if constant or weight is None else g * weight
-        s1 = xp.sum(gw, axis=self.dim, keepdims=True)
-        s2 = sum_of_products(xp, gw, xhat, self.dim)
-        others: tuple[Array, ...] = ()
-        if weight is not None:
-            others = self._of_weight(xp, g, xhat, weight.shape, (s2, s1) if constant else None)
-            rstd = rstd * weight if constant else rstd
-        xhat *= s2 / n
-        if self.center:
-            xhat += s1 / n
-        dx = xp.subtract(gw, xhat, out=xhat)
-        dx *= rstd
-        return (dx, *others) if others else dx
-
-    def _of_weight(
-        self, xp: Any, g: Array, xhat: Array, shape: tuple[int, ...], sums: Any
-    ) -> tuple[Array, Array]:
-        """Return ∂w and ∂bias, from the sums over `dim` where those are a part of the way."""
-        if sums is not None:
-            return _sum_to(xp, sums[0], shape), _sum_to(xp, sums[1], shape)
-        dims = tuple(d for d, n in enumerate(shape) if n == 1)
-        return sum_of_products(xp, g, xhat, dims), _sum_to(xp, g, shape)
-
-    def infer(self, g: Spec, x: Spec, weight: Spec | None = None) -> Any:
-        dx = Spec(x.shape, x.dtype)
-        return dx if weight is None else (dx, Spec(weight.shape, x.dtype), Spec(weight.shape, x.dtype))
-
-    def decompose(self, g: Tensor, x: Tensor, weight: Tensor | None = None) -> Any:
-        xhat, _, _, root = self.standardized(x)
-        gw = g if weight is None else g * weight
-        inner = gw - xhat * (gw * xhat).mean(self.dim, keepdim=True)
-        if self.center:
-            inner = inner - gw.mean(self.dim, keepdim=True)
-        if weight is None:
-            return inner / root
-        return inner / root, (g * xhat).sum_to_size(weight.shape), g.sum_to_size(weight.shape)
-
-    @classmethod
-    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
-        for case in Normalize.samples(rng):
-            x, *rest = case.inputs
-            yield Case(cls(*vars(case.op).values()), (rng.normal(size=x.shape), x, *rest[:1]))
-
-
-# --- functions -----------------------------------------------------------------------------------
-
-
-def _normalize(
-    x: Tensor,
-    dim: tuple[int, ...],
-    eps: float,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    center: bool = True,
-) -> Any:
-    """Return y, mean and variance; weight and bias have as many dimensions as x."""
-    if weight is None and bias is not None:
-        y, mean, var = apply(Normalize(dim, eps, center), x)
-        return y + bias, mean, var
-    inputs = [t for t in (x, weight, bias) if t is not None]
-    return apply(Normalize(dim, eps, center), *inputs)
 
 
 def _check_channels(name: str, x: Tensor, channels: int, **params: Tensor | None) -> None:
@@ -303,7 +86,7 @@ def layer_norm(
     tensor([[-1.,  1.]])
     """
     dim, (w, b) = _trailing("layer_norm", input, normalized_shape, weight=weight, bias=bias)
-    return _normalize(input, dim, eps, w, b)[0]  # type: ignore[no-any-return]
+    return normalize_over(input, dim, eps, w, b)[0]
 
 
 def native_layer_norm(
@@ -315,7 +98,7 @@ def native_layer_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Layer norm; also returns the mean and 1/√(var + eps), with the normalised dimensions as 1."""
     dim, (w, b) = _trailing("native_layer_norm", input, normalized_shape, weight=weight, bias=bias)
-    y, mean, var = _normalize(input, dim, eps, w, b)
+    y, mean, var = normalize_over(input, dim, eps, w, b)
     return y, mean, 1 / (var + eps).sqrt()
 
 
@@ -338,7 +121,7 @@ def rms_norm(
     if eps is None:
         need_float = input if input.is_floating_point() else input.float()
         eps = float(np.finfo(need_float.dtype).eps)
-    return _normalize(input, dim, eps, w, None, center=False)[0]  # type: ignore[no-any-return]
+    return normalize_over(input, dim, eps, w, None, center=False)[0]
 
 
 def batch_norm(
@@ -404,19 +187,24 @@ def _batch_norm(
         return x.clone(), None, None
     if x.ndim < 2:
         raise OpError(f"{name}({spec_of(x)}): the input needs a batch and a channel dimension")
-    params = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    params = {
+        "running_mean": running_mean,
+        "running_var": running_var,
+        "weight": weight,
+        "bias": bias,
+    }
     _check_channels(name, x, x.shape[1], **params)
     w, b = _per_channel(weight, x.ndim), _per_channel(bias, x.ndim)
     if not training:
         return _fixed_norm(name, x, running_mean, running_var, w, b, eps), None, None
     dim = tuple(d for d in range(x.ndim) if d != 1)
-    n = _count(x.shape, dim)
+    n = count_along(x.shape, dim)
     if n == 1:
         raise OpError(
-            f"{name}({spec_of(x)}): one number per channel has no variance: training needs a larger "
-            "batch (or call eval() first)"
+            f"{name}({spec_of(x)}): one number per channel has no variance: training needs a "
+            "larger batch (or call eval() first)"
         )
-    y, mean, var = _normalize(x, dim, eps, w, b)
+    y, mean, var = normalize_over(x, dim, eps, w, b)
     _update(running_mean, mean.reshape(-1), momentum)
     _update(running_var, var.reshape(-1) * (n / max(n - 1, 1)), momentum)
     return y, mean, var
@@ -426,7 +214,7 @@ def _update(running: Tensor | None, value: Tensor, momentum: float) -> None:
     """Move running statistics towards the batch's, in place and outside of the graph."""
     if running is not None:
         with grad_mode(False):
-            running.copy_(running * (1 - momentum) + value.detach() * momentum)  # type: ignore[attr-defined]
+            running.copy_(running * (1 - momentum) + value.detach() * momentum)
 
 
 def _fixed_norm(
@@ -440,7 +228,9 @@ def _fixed_norm(
 ) -> Tensor:
     """Normalise by given statistics: one scale and one shift per channel."""
     if mean is None or var is None:
-        raise OpError(f"{name}({spec_of(x)}): without batch statistics it needs running_mean and running_var")
+        raise OpError(
+            f"{name}({spec_of(x)}): without batch statistics it needs running_mean and running_var"
+        )
     mean, var = _per_channel(mean, x.ndim), _per_channel(var, x.ndim)
     assert mean is not None and var is not None
     scale = 1 / (var + eps).sqrt()
@@ -472,20 +262,25 @@ def instance_norm(
     name = "instance_norm"
     if input.ndim < 2:
         raise OpError(f"{name}({spec_of(input)}): the input needs a batch and a channel dimension")
-    params = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    params = {
+        "running_mean": running_mean,
+        "running_var": running_var,
+        "weight": weight,
+        "bias": bias,
+    }
     _check_channels(name, input, input.shape[1], **params)
     w, b = _per_channel(weight, input.ndim), _per_channel(bias, input.ndim)
     if not use_input_stats:
         return _fixed_norm(name, input, running_mean, running_var, w, b, eps)
     dim = tuple(range(2, input.ndim))
-    n = _count(input.shape, dim)
+    n = count_along(input.shape, dim)
     if n == 1:
         raise OpError(f"{name}({spec_of(input)}): a single number per channel has no variance")
-    y, mean, var = _normalize(input, dim, eps, w, b)
+    y, mean, var = normalize_over(input, dim, eps, w, b)
     channels = input.shape[:2]
     _update(running_mean, mean.reshape(channels).mean(0), momentum)
     _update(running_var, var.reshape(channels).mean(0) * (n / max(n - 1, 1)), momentum)
-    return y  # type: ignore[no-any-return]
+    return y
 
 
 def group_norm(
@@ -503,7 +298,9 @@ def group_norm(
     Paper: Wu & He 2018, arXiv:1803.08494.
     """
     if input.ndim < 2:
-        raise OpError(f"group_norm({spec_of(input)}): the input needs a batch and a channel dimension")
+        raise OpError(
+            f"group_norm({spec_of(input)}): the input needs a batch and a channel dimension"
+        )
     _check_channels("group_norm", input, input.shape[1], weight=weight, bias=bias)
     return _group_norm(input, num_groups, weight, bias, eps)[0]
 
@@ -520,7 +317,9 @@ def native_group_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Group norm; also returns each group's mean and 1/√(var + eps).  Shape: (n, group)"""
     if input.numel() != N * C * HxW:
-        raise OpError(f"native_group_norm({spec_of(input)}): it hasn't N·C·HxW = {N}·{C}·{HxW} elements")
+        raise OpError(
+            f"native_group_norm({spec_of(input)}): it hasn't N·C·HxW = {N}·{C}·{HxW} elements"
+        )
     y, mean, var = _group_norm(input, group, weight, bias, eps)
     return y, mean.reshape(N, group), (1 / (var + eps).sqrt()).reshape(N, group)
 
@@ -530,11 +329,13 @@ def _group_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, c = x.shape[:2]
     if groups < 1 or c % groups:
-        raise OpError(f"group_norm({spec_of(x)}): {c} channels can't be divided into {groups} groups")
+        raise OpError(
+            f"group_norm({spec_of(x)}): {c} channels can't be divided into {groups} groups"
+        )
     size = c // groups
     grouped = x.reshape(n, groups, size, math.prod(x.shape[2:]))
     w, b = (None if p is None else p.reshape(1, groups, size, 1) for p in (weight, bias))
-    y, mean, var = _normalize(grouped, (2, 3), eps, w, b)
+    y, mean, var = normalize_over(grouped, (2, 3), eps, w, b)
     return y.reshape(x.shape), mean, var
 
 
@@ -551,7 +352,9 @@ def local_response_norm(
     Paper: Krizhevsky et al. 2012.
     """
     if input.ndim < 3:
-        raise OpError(f"local_response_norm({spec_of(input)}): the input needs at least 3 dimensions")
+        raise OpError(
+            f"local_response_norm({spec_of(input)}): the input needs at least 3 dimensions"
+        )
     if input.numel() == 0:
         return input.clone()
     n, c, *rest = input.shape

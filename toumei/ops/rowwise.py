@@ -38,7 +38,11 @@ class Rowwise(Composite):
         x = arrays[0]
         if x.size > BLOCK and self.dim == (x.ndim - 1,):
             last = partial(function, dim=(-1,))
-            return in_blocks(xp, last, *arrays, row=x.shape[-1]) if x.shape[-1] > 1 else last(xp, *arrays)
+            return (
+                in_blocks(xp, last, *arrays, row=x.shape[-1])
+                if x.shape[-1] > 1
+                else last(xp, *arrays)
+            )
         return function(xp, *arrays, dim=self.dim)
 
     def infer(self, *specs: Spec) -> Spec:
@@ -47,7 +51,13 @@ class Rowwise(Composite):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
-        for shape, dim in (((), ()), ((4,), (0,)), ((2, 0), (1,)), ((0, 2), (1,)), ((2, 3, 4), (1,))):
+        for shape, dim in (
+            ((), ()),
+            ((4,), (0,)),
+            ((2, 0), (1,)),
+            ((0, 2), (1,)),
+            ((2, 3, 4), (1,)),
+        ):
             yield Case(cls(dim), tuple(rng.normal(size=shape) for _ in cls.params))
 
     @classmethod
@@ -59,7 +69,7 @@ def shifted(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
     """Return x less its maximum along `dim`: its exponential can't overflow."""
     if not x.size:
         return x.copy()
-    return xp.asarray(x - xp.max(x, axis=dim, keepdims=True))  # type: ignore[no-any-return]
+    return xp.asarray(x - xp.max(x, axis=dim, keepdims=True))
 
 
 def _shifted(x: Tensor, dim: tuple[int, ...]) -> Tensor:
@@ -130,7 +140,7 @@ def _softmax(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
 def _softmax_grad(xp: Any, g: Array, y: Array, dim: tuple[int, ...]) -> Array:
     out = xp.asarray(g * y)
     out -= y * xp.sum(out, axis=dim, keepdims=True)
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 def _log_softmax(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
@@ -143,7 +153,7 @@ def _log_softmax_grad(xp: Any, g: Array, y: Array, dim: tuple[int, ...]) -> Arra
     out = xp.asarray(xp.exp(y))
     out *= xp.sum(g, axis=dim, keepdims=True)
     xp.subtract(g, out, out=out)
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 # --- functions -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Losses that compare tensors with each other: rankings, embeddings, triplets."""
+"""Losses that want a margin: between classes, rankings, embeddings, triplets."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import OpError
-from ..tape import spec_of
-from .choice import minimum
+from ..tape import apply, spec_of
+from .choice import minimum, where
 from .distance import pairwise_distance
+from .labels import NO_LABEL, CountLabels, PickClass, label_weights, need_labels, one_hot
 from .loss import reduced, reduction_of, same_shape
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ __all__ = [
     "cosine_embedding_loss",
     "hinge_embedding_loss",
     "margin_ranking_loss",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
 ]
@@ -170,3 +173,66 @@ def _triplet(
     if swap:
         far = minimum(far, distance(positive, negative))
     return reduced((margin + near - far).clamp(min=0), reduction)
+
+
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Σ_{j ≠ label} w_label·max(0, margin − x_label + x_j)^p / c.
+
+    Shape: (c), () or (n, c), (n) -> (); the target's with reduction "none"
+
+    Raises:
+        OpError: p is neither 1 nor 2, or the shapes don't fit. OpIndexError: a label out of range.
+    """
+    reduction_of("multi_margin_loss", reduction, size_average, reduce)
+    if p not in (1, 2):
+        raise OpError(f"multi_margin_loss: p must be 1 or 2, not {p}")
+    target_shape = target.shape
+    if input.ndim < 2:
+        input, target = input.reshape(1, -1), target.reshape(1)
+    need_labels("multi_margin_loss", input, target)
+    classes = input.shape[1]
+    own: Tensor = apply(PickClass(NO_LABEL), input, target)
+    short = (margin - own.unsqueeze(1) + input).clamp(min=0)
+    short = short.masked_fill(one_hot(target, classes).bool(), 0)
+    if p == 2:
+        short = short * short
+    if weight is not None:
+        short = short * label_weights(input, target, weight, NO_LABEL).unsqueeze(1)
+    losses = short.sum(1) / classes
+    return reduced(losses.reshape(target_shape), reduction)
+
+
+def multilabel_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Σ over the labels i and the other classes j of max(0, 1 − x_i + x_j)/c.
+
+    Each row of the target names labels up to the first −1.
+
+    Shape: (c), (c) or (n, c), (n, c) -> (); () or (n) with reduction "none"
+
+    Raises:
+        OpError: the shapes differ. OpIndexError: a label is out of range.
+    """
+    reduction_of("multilabel_margin_loss", reduction, size_average, reduce)
+    same_shape("multilabel_margin_loss", input, target)
+    classes = max(input.shape[-1], 1) if input.ndim else 1
+    if input.ndim == 0:
+        input, target = input.reshape(1), target.reshape(1)
+    times: Tensor = apply(CountLabels(), target)
+    short = (1 - input.unsqueeze(-1) + input.unsqueeze(-2)).clamp(min=0)
+    counted = where((times == 0).unsqueeze(-2), short, 0) * times.unsqueeze(-1)
+    return reduced(counted.sum((-2, -1)) / classes, reduction)
