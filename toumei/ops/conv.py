@@ -90,7 +90,7 @@ class ConvolutionFamily(Contraction):
         y = np.empty((x.shape[0], *counts, w.shape[0]), x.dtype)
         if self.is_depthwise(w.shape):
             for sample, tap, shown in self.tap_views(x, w.shape[2:], counts):
-                part = shown * w[:, 0, *tap]
+                part = shown * w[(..., *tap)][:, 0]
                 np.copyto(y[sample], part) if not any(tap) else np.add(y[sample], part, y[sample])
             return y if bias is None else np.add(y, bias, out=y)
         matrix = self.matrix(w)
@@ -254,7 +254,7 @@ class ConvolutionInputGrad(ConvolutionFamily):
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
         for fields, x, w in cls.shapes():
             g = (x[0], w[0], *Convolution(*fields).counts(x, w))
-            yield Case(cls(*fields, x[2:]), (rng.normal(size=g), rng.normal(size=w)))
+            yield Case(cls(*fields, sizes=x[2:]), (rng.normal(size=g), rng.normal(size=w)))
 
     @classmethod
     def bad(cls) -> Iterator[tuple[Case, str]]:
@@ -274,7 +274,7 @@ class ConvolutionWeightGrad(ConvolutionFamily):
             w = xp.zeros(shape, g.dtype)
             last = np.moveaxis(g, 1, -1)
             for sample, tap, shown in self.tap_views(x, self.kernel, g.shape[2:]):
-                w[:, 0, *tap] += (last[sample] * shown).reshape(-1, shape[0]).sum(axis=0)
+                w[(..., 0, *tap)] += (last[sample] * shown).reshape(-1, shape[0]).sum(axis=0)
             return w
         total = xp.zeros((self.groups, shape[0] // self.groups, prod(shape[1:])), g.dtype)
         for samples, cols in self.columns(x, self.kernel, g.shape[2:]):
@@ -304,7 +304,7 @@ class ConvolutionWeightGrad(ConvolutionFamily):
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
         for fields, x, w in cls.shapes():
             g = (x[0], w[0], *Convolution(*fields).counts(x, w))
-            yield Case(cls(*fields, w[2:]), (rng.normal(size=g), rng.normal(size=x)))
+            yield Case(cls(*fields, kernel=w[2:]), (rng.normal(size=g), rng.normal(size=x)))
 
     @classmethod
     def bad(cls) -> Iterator[tuple[Case, str]]:
