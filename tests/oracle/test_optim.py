@@ -58,7 +58,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "Adadelta": [{}, {"lr": 0.5, "rho": 0.8, "eps": 1e-3}, {"weight_decay": 0.1, "maximize": True}],
 }
 CASES = [(kind, options) for kind, several in OPTIONS.items() for options in several]
-SHAPES = [(3, 4), (4,), (), (200, 100)]  # the last is larger than one block
+SHAPES = [(3, 4), (4,), (), (200, 200)]  # the last is larger than one block
 
 
 def make(library: Any, dtype: str) -> list[Any]:

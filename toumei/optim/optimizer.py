@@ -31,7 +31,7 @@ Params: TypeAlias = "Iterable[Tensor] | Iterable[Mapping[str, Any]]"
 State: TypeAlias = "dict[str, Any]"
 
 #: Elements that are updated at a time: what one block touches fits into the second-level cache.
-BLOCK = 1 << 14
+BLOCK = 1 << 15
 
 
 class Group(dict[str, Any]):
