@@ -178,10 +178,21 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "shape": ({"infer": lambda self, x: Spec((1, *x.shape), x.dtype)}, "infer says"),
     "dtype": ({"forward": lambda self, xp, x: (x * x).astype("float64")}, "infer says float32"),
+    "integers": (
+        {
+            "forward": lambda self, xp, x: xp.square(x * 1.0).astype(
+                x.dtype.name.replace("bool", "int8")
+            )
+        },
+        "infer says bool",
+    ),
     "alias": ({"forward": lambda self, xp, x: x, "backward": lambda self, gy: gy}, "shares memory"),
     "input": ({"forward": _overwrite}, "input 0 changed"),
-    "layout": ({"forward": lambda self, xp, x: x * x * (2 - x.flags.c_contiguous)}, "contiguous"),
-    "empty": ({"forward": lambda self, xp, x: x * x + 0 * x.max()}, "not in words of ours"),
+    "layout": ({"forward": lambda self, xp, x: x * x if x.flags.c_contiguous else x}, "contiguous"),
+    "empty": (
+        {"forward": lambda self, xp, x: x * x if x.max() > -9 else x},
+        "not in words of ours",
+    ),
     "bad": (
         {"bad": classmethod(lambda cls: iter([(Case(cls(), (np.ones(2),)), "too big")]))},
         "isn't refused",

@@ -16,7 +16,7 @@ import numpy as np
 
 from .autograd.gradcheck import check_grads, gradcheck, gradgradcheck
 from .config import grad_mode
-from .errors import OpError, ToumeiError
+from .errors import ToumeiError
 from .op import (
     Array,
     Case,
@@ -56,6 +56,8 @@ def check_op(op_class: type[Op]) -> None:
     """Check everything that an op promises, on its own samples.
 
     - infer: it says what shape and dtype `forward` returns, for float32 as well; tracing agrees;
+    - dtypes: element by element and in reductions, integers and bools give what `infer` says, or
+      are refused for a reason;
     - inputs: they stay as they are, and the result has memory of its own unless it is a view;
     - layout: where the inputs lie in memory doesn't matter;
     - empty: inputs without elements are refused for a reason, or give what `infer` says;
@@ -120,6 +122,20 @@ def check_infer(case: Case) -> None:
     _compare_specs(case, [a.astype("float32") if a.dtype.kind == "f" else a for a in case.inputs])
 
 
+def check_dtypes(case: Case) -> None:
+    """Check that integers and bools give what `infer` says, or are refused for a reason."""
+    if not isinstance(case.op, Elementwise | Reduction):
+        return
+    for dtype in ("int64", "bool"):
+        inputs = [(1 + np.abs(a)).astype(dtype) if a.dtype.kind == "f" else a for a in case.inputs]
+        eager, traced = _refusal(case.op, inputs), _refusal(case.op, _specs(inputs))
+        assert eager == traced, f"{dtype}: eager says {eager or 'yes'}, traced {traced or 'yes'}"
+        if eager is None:
+            _compare_specs(case, inputs)
+        else:
+            _check_has_reason(eager, f"{dtype} is refused")
+
+
 def check_inputs_kept(case: Case) -> None:
     """Check that the inputs stay as they are, and that results have memory of their own."""
     inputs = [a.copy() for a in case.inputs]
@@ -174,7 +190,7 @@ def check_empty(case: Case) -> None:
             _run(case.op, inputs)
         except ToumeiError as error:
             if isinstance(case.op, Elementwise | Reduction | View):
-                _check_has_reason(error, f"refused with size {size} replaced by 0")
+                _check_has_reason(error.message, f"refused with size {size} replaced by 0")
             continue
         _compare_specs(case, inputs)
 
@@ -183,9 +199,8 @@ def _emptied(array: Array, size: int) -> Array:
     return array[tuple(slice(0 if n == size else None) for n in array.shape)]
 
 
-def _check_has_reason(error: ToumeiError, when: str) -> None:
+def _check_has_reason(text: str, when: str) -> None:
     """Errors that NumPy raised are passed on as "ValueError: …": they lack a reason of our own."""
-    text = error.message.split(": ", 1)[-1] if isinstance(error, OpError) else error.message
     raw = [n for n in ("ValueError", "IndexError", "TypeError", "AxisError") if f"{n}: " in text]
     assert not raw, f"{when}, but not in words of ours: {text}"
 
@@ -265,6 +280,7 @@ def _refusal(op: Op, inputs: Sequence[Any]) -> str | None:
 #: The checks that `check_op` runs on each case.
 CASE_CHECKS: dict[str, Check] = {
     "infer": check_infer,
+    "dtypes": check_dtypes,
     "inputs": check_inputs_kept,
     "layout": check_layout,
     "empty": check_empty,

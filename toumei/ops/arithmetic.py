@@ -151,9 +151,22 @@ class Pow(Elementwise):
 # --- less common ones ----------------------------------------------------------------------------
 
 
+def needs_floats(x: Any) -> None:
+    """Refuse integers and bools: what would be computed isn't a whole number."""
+    if x.dtype.kind != "f":
+        raise RefusedType(f"it needs floating-point numbers, not {x.dtype}: use .float()")
+
+
 @op
 class Lerp(Elementwise):
     """y = a + w·(b − a);   ∂y/∂a = 1 − w, ∂y/∂b = w, ∂y/∂w = b − a"""
+
+    def check(self, a: Any, b: Any, w: Any) -> None:
+        needs_floats(a)
+
+    def infer(self, a: Spec, b: Spec, w: Spec) -> Spec:
+        needs_floats(a)
+        return super().infer(a, b, w)
 
     def forward(self, xp: Any, a: Array, b: Array, w: Array) -> Array:
         way = b - a
@@ -242,6 +255,13 @@ class Ldexp(Elementwise):
 
     promote: ClassVar[str] = ""
 
+    def check(self, a: Any, b: Any) -> None:
+        needs_floats(a)
+
+    def infer(self, a: Spec, b: Spec) -> Spec:
+        needs_floats(a)
+        return super().infer(a, b)
+
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.ldexp(a, xp.clip(b, -5000, 5000).astype(np.int32))
 
@@ -258,13 +278,15 @@ class Ldexp(Elementwise):
 class Frexp(Elementwise):
     """m, e with x = m·2ᵉ and ½ ≤ |m| < 1;   dm/dx = 2⁻ᵉ"""
 
+    def check(self, x: Any) -> None:
+        needs_floats(x)
+
     def forward(self, xp: Any, x: Array) -> tuple[Array, Array]:
         mantissa, exponent = xp.frexp(x)
         return mantissa, exponent
 
     def infer(self, x: Spec) -> tuple[Spec, Spec]:  # type: ignore[override]
-        if x.dtype.kind != "f":
-            raise RefusedType(f"only floating-point numbers have a mantissa, not {x.dtype}")
+        needs_floats(x)
         return Spec(x.shape, x.dtype), Spec(x.shape, np.dtype(np.int32))
 
     def backward(self, gys: tuple[Tensor | None, ...], ys: tuple[Tensor, ...]) -> Tensor | None:
