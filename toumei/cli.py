@@ -194,12 +194,10 @@ def evaluate(run: pathlib.Path, data_dir: str | None) -> None:
 @click.argument("recipe", type=click.Choice(NAMES))
 def summary(recipe: str) -> None:
     """Show the layers of RECIPE's model, their shapes and parameters."""
-    from .op import Spec
-    from .config import get_default_dtype
     from .viz.summary import summary as summarise
 
     found = find(recipe)
-    click.echo(str(summarise(found.model(), Spec(found.example(), get_default_dtype()))))
+    click.echo(str(summarise(found.model(), found.example())))
 
 
 @main.group()
