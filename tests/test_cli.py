@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 import toumei as tm
 from toumei.cli import main
 
-SHORT = ["--epochs", "1", "--batch-size", "500", "--data-dir", "/nowhere"]
+SHORT = ["--epochs", "1", "--batch-size", "500"]
 
 
 def call(*args: str) -> Result:
-    return CliRunner().invoke(main, list(args))
+    return CliRunner(env={"TOUMEI_DATA": "/nowhere"}).invoke(main, list(args))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,8 @@ def test_resume_of_a_finished_run_changes_nothing(run: pathlib.Path) -> None:
         (["train"], "Which recipe? One of: mlp"),
         (["train", "nothing"], "'nothing' is not"),
         (["train", "mlp", "--epochs", "0"], "0 is not in the range"),
-        (["train", "mlp", "--batch-size", "100000", *SHORT[:2], *SHORT[4:]], "more than all 7200 samples"),
+        (["train", "mlp", "--batch-size", "100000"], "more than all 7200 samples"),
+        (["train", "mlp", "--data-dir", "/no/such/folder"], "does not exist"),
         (["plot", "/no/such/run"], "does not exist"),
         (["data", "fetch", "imagenet"], "unknown data set 'imagenet'"),
     ],

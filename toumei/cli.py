@@ -23,6 +23,7 @@ class _Commands(click.Group):
             raise click.ClickException(error.message) from error
 
 
+FOLDER = click.Path(exists=True, file_okay=False)
 RUN = click.Path(exists=True, file_okay=False, path_type=pathlib.Path)
 
 
@@ -46,7 +47,7 @@ def main() -> None:
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Largest learning rate.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same weights.")
 @click.option("--out", type=click.Path(path_type=pathlib.Path), help="Folder for the run.")
-@click.option("--data-dir", help="Where the full data sets are.  [default: $TOUMEI_DATA]")
+@click.option("--data-dir", type=FOLDER, help="Where the full data sets are.  [default: $TOUMEI_DATA]")
 @click.option("--resume", type=RUN, metavar="RUN", help="Go on with a run that was cut off.")
 @click.option("--checkpoint-every", type=click.FloatRange(0), default=30.0, show_default=True,
               metavar="SECONDS", help="How much work a kill may cost.")  # fmt: skip
@@ -173,7 +174,7 @@ def _label(run: pathlib.Path, runs: tuple[pathlib.Path, ...]) -> str:
 
 @main.command()
 @click.argument("run", type=RUN)
-@click.option("--data-dir", help="Where the full data sets are, if not where the run had them.")
+@click.option("--data-dir", type=FOLDER, help="Where the full data sets are now.")
 def evaluate(run: pathlib.Path, data_dir: str | None) -> None:
     """Measure the weights of a finished RUN on its test set."""
     from dataclasses import replace
