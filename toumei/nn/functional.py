@@ -19,6 +19,7 @@ from ..ops import (
     labels,
     loss,
     loss_classes,
+    loss_ctc,
     loss_margins,
     norm,
     padding,
@@ -41,6 +42,7 @@ from ..ops.grid import *
 from ..ops.labels import *
 from ..ops.loss import *
 from ..ops.loss_classes import *
+from ..ops.loss_ctc import *
 from ..ops.loss_margins import *
 from ..ops.norm import *
 from ..ops.padding import *
@@ -64,6 +66,7 @@ __all__ = [
     *grid.__all__,
     *loss.__all__,
     *loss_classes.__all__,
+    *loss_ctc.__all__,
     *loss_margins.__all__,
     *norm.__all__,
     *padding.__all__,
