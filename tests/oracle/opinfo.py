@@ -299,6 +299,7 @@ def main() -> None:
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
+    torch.backends.cuda.enable_flash_sdp(False)  # the CPU's, too: it has no second derivative
     if args.all or args.write:
         results = []
         for name, o in run_all():
