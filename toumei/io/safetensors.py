@@ -104,9 +104,8 @@ def load(path: Path) -> Any:
     try:
         with open(name, "rb") as file:
             arrays = dict(_read(file, name))
-        tree = json.loads(metadata.get(_TREE, "null"))
-        if tree is not None:
-            return _Reader(name, arrays).decode(tree)
+        if _TREE in metadata:
+            return _Reader(name, arrays).decode(json.loads(metadata[_TREE]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LoadError(f"{name} can't be read: {error}") from error
     tensors: dict[str, Any] = {n: wrap(_for_tensor(name, n, a)) for n, a in arrays.items()}
