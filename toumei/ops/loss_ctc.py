@@ -35,7 +35,7 @@ def ctc_loss(
     reduction: str = "mean",
     zero_infinity: bool = False,
 ) -> Tensor:
-    """−ln of the probability of all paths that spell the target when repeats and blanks are dropped.
+    """−ln of the probability of all paths that spell the target, without repeats and blanks.
 
     The gradient is that of this formula.  PyTorch's adds the probabilities themselves to it; behind
     log_softmax, where log probabilities come from, both are the same.
@@ -89,7 +89,8 @@ def _lengths(name: str, lengths: Any, n: int, limit: int | None) -> Array:
         )
     if n and (array.min() < 0 or (limit is not None and array.max() > limit)):
         raise OpError(
-            f"ctc_loss: {name} reach from {array.min()} to {array.max()}, but must be from 0 to {limit}"
+            f"ctc_loss: {name} reach from {array.min()} to {array.max()}, "
+            f"but must be from 0 to {limit}"
         )
     return array.astype(np.int64)
 
@@ -101,7 +102,7 @@ def _padded(targets: Tensor, counts: Array) -> Array:
         return labels
     if labels.ndim != 1 or labels.size < counts.sum():
         raise OpError(
-            f"ctc_loss(targets: {spec_of(targets)}): it needs (n, s) with n = {len(counts)}, or all "
+            f"ctc_loss(targets: {spec_of(targets)}): it needs (n, s), n = {len(counts)}, or all "
             f"{counts.sum()} labels in one dimension"
         )
     out = np.zeros((len(counts), int(counts.max(initial=0))), labels.dtype)
