@@ -125,7 +125,7 @@ def test_a_disk_that_fills_up_while_writing(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(SaveError, match="model could not be written.*File too large"):
+        with pytest.raises(SaveError, match=r"model could not be written.*File too large"):
             tm.save(tm.zeros(100_000), path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -150,7 +150,7 @@ def test_files_cut_short_anywhere(tmp_path: Path) -> None:
         path.write_bytes(data[:size])
         with pytest.raises(LoadError, match=r"model\.safetensors is cut short, damaged") as error:
             tm.load(path)
-        assert "MetadataIncompleteBuffer" not in str(error.value) or f"{size} bytes" in str(error.value)
+        assert f"the file has {size} bytes" in str(error.value)
 
 
 def test_damaged_files(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
         tm.load(path)
     for start in (b"PK\x03\x04rest", b"\x80\x02rest"):
         path.write_bytes(start * 10)
-        with pytest.raises(LoadError, match="is a pickle.*would run code"):
+        with pytest.raises(LoadError, match=r"is a pickle.*would run code"):
             tm.load(path)
     path.write_text("hello, this is no safetensors file at all")
     with pytest.raises(LoadError, match="no safetensors file"):

@@ -245,7 +245,7 @@ def test_a_layer_that_does_not_exist() -> None:
         def forward(self, x: Any) -> Any:
             return self.layer(x)
 
-    with pytest.raises(ModuleError, match="nothing has been assigned.*__init__") as error:
+    with pytest.raises(ModuleError, match=r"nothing has been assigned.*__init__") as error:
         Misspelt()(tm.ones(1))
     assert error.value.modules == ["Misspelt"]
     with pytest.raises(ModuleError, match="defines no forward"):

@@ -1,4 +1,4 @@
-"""What all optimisers share: groups, state, saving, refusals.  The mathematics is in tests/oracle."""
+"""What all optimisers share: groups, state, refusals.  The mathematics is in tests/oracle."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def test_resuming_by_number() -> None:
         (lambda o: schedules.SequentialLR(o, [schedules.StepLR(o, 2)], [3]), "0 milestones"),
         (lambda o: schedules.SequentialLR(o, [], []), "at least one"),
         (lambda o: schedules.ChainedScheduler([schedules.ReduceLROnPlateau(o)]), "metric"),
-        (lambda o: schedules.ChainedScheduler([schedules.StepLR(o, 2)], optimizer()), "one and the"),
+        (lambda o: schedules.ChainedScheduler([schedules.StepLR(o, 2)], optimizer()), "one and"),
         (lambda o: schedules.CyclicLR(Adagrad([tm.ones(1)]), 0.1, 1.0), "no momentum to cycle"),
     ],
 )

@@ -20,11 +20,12 @@ SIGNS = np.where(X + Y > 0, 1.0, -1.0)
 LABELS = np.array([0, 5, 2, 2])
 POSITIVE = np.abs(Y) + 0.1
 
+PLAIN = """
+    CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh Identity LeakyReLU LogSigmoid Mish
+    PReLU ReLU ReLU6 SELU SiLU Sigmoid Softplus Softshrink Softsign Tanh Tanhshrink
+"""
 ACTIVATIONS: list[tuple[str, dict[str, Any]]] = [
-    *[(name, {}) for name in (
-        "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh Identity LeakyReLU LogSigmoid "
-        "Mish ReLU ReLU6 SELU SiLU Sigmoid Softplus Softshrink Softsign Tanh Tanhshrink PReLU"
-    ).split()],
+    *[(name, {}) for name in PLAIN.split()],
     ("CELU", {"alpha": 0.5}),
     ("ELU", {"alpha": 0.5}),
     ("GELU", {"approximate": "tanh"}),
@@ -83,7 +84,8 @@ def build(library: Any, name: str, options: dict[str, Any]) -> Any:
 def test_layer(name: str, options: dict[str, Any], arrays: Arrays) -> None:
     ours, theirs = build(tm, name, options), build(torch, name, options)
     state = {k: v.detach().numpy() for k, v in theirs.state_dict().items()}
-    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in state.items()}
+    shapes = {k: v.shape for k, v in ours.state_dict().items()}
+    assert shapes == {k: v.shape for k, v in state.items()}
     ours.load_state_dict(state)
     got = ours(*[tm.tensor(a) for a in arrays]).detach().numpy()
     wanted = theirs(*[torch.tensor(a) for a in arrays]).detach().numpy()

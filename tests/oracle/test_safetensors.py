@@ -13,7 +13,7 @@ from toumei import nn
 torch = pytest.importorskip("torch")
 
 
-def networks() -> tuple[nn.Sequential, "torch.nn.Sequential"]:
+def networks() -> tuple[nn.Sequential, torch.nn.Sequential]:
     return tuple(
         lib.nn.Sequential(lib.nn.Linear(3, 4), lib.nn.Tanh(), lib.nn.Linear(4, 2))
         for lib in (tm, torch)

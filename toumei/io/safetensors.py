@@ -217,9 +217,10 @@ def _what_is_wrong(path: str, start: bytes, reason: str) -> str:
             "it with safetensors.torch.save_file(torch.load(path), new_path)"
         )
     size = os.path.getsize(path)
-    if "Invalid" in reason or "TooLarge" in reason or "TooSmall" in reason:
-        reason = f"{reason}; the file has {size} bytes"
-    return f"{path} is cut short, damaged, or no safetensors file ({reason})"
+    return (
+        f"{path} is cut short, damaged, or no safetensors file "
+        f"({reason}; the file has {size} bytes)"
+    )
 
 
 def _entries(file: io.BufferedReader) -> Iterator[_Entry]:

@@ -28,9 +28,7 @@ class _Container(Module, Generic[V]):
         elif isinstance(value, Tensor):
             value = value if isinstance(value, Parameter) else Parameter(value)
         else:
-            raise ModuleError(
-                f"{type(self).__name__}[{name}] must be a tensor, got {value!r:.60}"
-            )
+            raise ModuleError(f"{type(self).__name__}[{name}] must be a tensor, got {value!r:.60}")
         self._register(name, value, self._kind)
 
     def __len__(self) -> int:

@@ -235,9 +235,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Source = None) -> Te
     return _fill(tensor, (q if rows >= columns else q.T).reshape(tensor.shape) * gain)
 
 
-def sparse_(
-    tensor: Tensor, sparsity: float, std: float = 0.01, generator: Source = None
-) -> Tensor:
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Source = None) -> Tensor:
     """Draw from N(0, std²) and set ⌈sparsity·rows⌉ numbers of each column to zero.
 
     Shape: (n, m) -> (n, m)
