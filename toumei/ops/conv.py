@@ -41,6 +41,11 @@ def channels_last(x: Array) -> Array:
     return np.ascontiguousarray(np.moveaxis(x, 1, -1))
 
 
+def channels_first(x: Array) -> Array:
+    """Return [N, sizes…, C] as [N, C, sizes…], contiguous: `conv(x).view(n, -1)` is a habit."""
+    return np.ascontiguousarray(np.moveaxis(x, -1, 1))
+
+
 class ConvolutionFamily(Contraction):
     """What the three share: how the window moves.  x [N, C, sizes…], w [O, C/groups, kernel…]."""
 
@@ -139,7 +144,7 @@ class Convolution(ConvolutionFamily):
     """y = x ∗ w: y[n, o, p] = Σ x[n, c, stride·p + dilation·k − pad]·w[o, c, k]"""
 
     def forward(self, xp: Any, x: Array, w: Array) -> Array:
-        return np.moveaxis(self.convolve(x, w), -1, 1)
+        return channels_first(self.convolve(x, w))
 
     def infer(self, x: Spec, w: Spec) -> Spec:
         return Spec((x.shape[0], w.shape[0], *self.counts(x.shape, w.shape)), x.dtype)
@@ -167,7 +172,7 @@ class BiasedConvolution(Convolution):
     """y = x ∗ w + b, one number per output channel"""
 
     def forward(self, xp: Any, x: Array, w: Array, b: Array) -> Array:  # type: ignore[override]
-        return np.moveaxis(self.convolve(x, w, b), -1, 1)
+        return channels_first(self.convolve(x, w, b))
 
     def check(self, x: Array, w: Array, b: Array) -> None:
         if b.shape != w.shape[:1]:
@@ -202,13 +207,13 @@ class ConvolutionInputGrad(ConvolutionFamily):
     def forward(self, xp: Any, g: Array, w: Array) -> Array:
         self.check_fit(g.shape, w.shape)
         if max(self.stride) == 1:
-            return np.moveaxis(self.flipped_convolution(g, w), -1, 1)
+            return channels_first(self.flipped_convolution(g, w))
         x = np.empty((g.shape[0], *self.sizes, w.shape[1] * self.groups), g.dtype)
         one = max(1, prod(g.shape[2:]) * prod(w.shape[1:]) * self.groups * g.itemsize)
         step = max(1, _CHUNK_BYTES // one)
         for start in range(0, g.shape[0], step):
             self.scatter(channels_last(g[start : start + step]), w, x[start : start + step])
-        return np.moveaxis(x, -1, 1)
+        return channels_first(x)
 
     def flipped_convolution(self, g: Array, w: Array) -> Array:
         """At stride 1 the gradient is a convolution with w flipped and its channels swapped."""
@@ -281,7 +286,7 @@ class ConvolutionWeightGrad(ConvolutionFamily):
             rows = self.rows(channels_last(g[samples]))
             total += xp.matmul(rows.transpose(0, 2, 1), cols)
         w = total.reshape(shape[0], *self.kernel, shape[1])
-        return np.ascontiguousarray(np.moveaxis(w, -1, 1))
+        return channels_first(w)
 
     def shape(self, g: Sizes, x: Sizes) -> Sizes:
         """Return the shape of w; refuses a g that isn't an output's gradient."""
