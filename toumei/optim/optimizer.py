@@ -217,12 +217,13 @@ class Optimizer:
 
 
 def blocks(arrays: list[Array]) -> Iterable[list[Array]]:
-    """Yield arrays of one shape in parts that fit into the cache; whole if they aren't dense."""
-    size = arrays[0].size
-    if size <= BLOCK or not all(a.flags.c_contiguous for a in arrays):
+    """Yield p, g and the slots in parts that fit into the cache; whole if one isn't dense."""
+    p, g, *slots = arrays
+    size = p.size
+    if size <= BLOCK or not all(a.flags.c_contiguous for a in (p, *slots)):
         yield arrays
         return
-    flat = [a.reshape(-1) for a in arrays]
+    flat = [a.reshape(-1) for a in (p, np.ascontiguousarray(g), *slots)]
     for start in range(0, size, BLOCK):
         yield [a[start : start + BLOCK] for a in flat]
 
