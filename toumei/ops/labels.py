@@ -6,7 +6,7 @@ Families closed under differentiation: PickClass / PlaceClass.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -173,6 +173,8 @@ class OneHot(Indexing):
 class CountLabels(Indexing):
     """y[n, c] = how often c stands in the row's labels before the first −1"""
 
+    name: ClassVar[str] = "multilabel_margin_loss"
+
     def check(self, target: Array) -> None:
         classes = target.shape[-1]
         if target.dtype.kind not in "iu":
@@ -239,5 +241,5 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     if num_classes == -1:
         if tensor.numel() == 0:
             raise OpError("one_hot: there are no labels to count classes from: pass num_classes")
-        num_classes = int(tensor.max().item()) + 1
+        num_classes = max(int(tensor.max().item()) + 1, 1)
     return apply(OneHot(num_classes), tensor)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..errors import OpError
-from ..op import Array, Case, Op, Refused, Spec, op
+from ..op import Array, Case, Op, Refused, RefusedType, Spec, op
 from ..tape import apply, spec_of
 from .activation import Softplus, logsigmoid, need_floats
 
@@ -208,7 +208,9 @@ class PairLoss(Op):
     """A loss of two tensors of one shape, element by element."""
 
     def check(self, x: Array, target: Array) -> None:
-        need_floats(x, target)
+        need_floats(x)
+        if target.dtype != x.dtype:
+            raise RefusedType(f"the target must be {x.dtype} as x is, not {target.dtype}")
         if x.shape != target.shape:
             raise Refused("shapes differ; losses don't broadcast")
 
@@ -230,6 +232,8 @@ class PairLoss(Op):
 class LogitsLoss(PairLoss):
     """y = max(x, 0) − x·t + ln(1 + e^−|x|);   ∂x = σ(x) − t, ∂t = −x"""
 
+    name: ClassVar[str] = "binary_cross_entropy_with_logits"
+
     def forward(self, xp: Any, x: Array, target: Array) -> Array:
         y = xp.log1p(xp.exp(-xp.abs(x)))
         return y + (xp.maximum(x, 0) - x * target)
@@ -244,6 +248,8 @@ class LogitsLoss(PairLoss):
 @op
 class ProbabilityLoss(PairLoss):
     """y = −t·ln x − (1 − t)·ln(1 − x), logarithms at least −100;   ∂x = (x − t)/(x·(1 − x))"""
+
+    name: ClassVar[str] = "binary_cross_entropy"
 
     def check(self, x: Array, target: Array) -> None:
         super().check(x, target)
