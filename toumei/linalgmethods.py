@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .mathmethods import MathMethods
+from .ops import decompositions, inverses, leastsquares, linalg, magnitude, pivoting, triangular
 from .views import in_place
-from .ops import linalg
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -28,3 +28,13 @@ class LinalgMethods(MathMethods):
     kron, cross = linalg.kron, linalg.cross
     addmm_, addmv_, addr_ = in_place(addmm), in_place(addmv), in_place(addr)
     addbmm_, baddbmm_ = in_place(addbmm), in_place(baddbmm)
+    # decompositions, inverses
+    cholesky, qr, svd = decompositions.cholesky, decompositions.qr, decompositions.svd
+    geqrf, ormqr, orgqr = decompositions.geqrf, leastsquares.ormqr, leastsquares.orgqr
+    lu, lu_solve = pivoting.lu, pivoting.lu_solve
+    cholesky_solve, cholesky_inverse = triangular.cholesky_solve, triangular.cholesky_inverse
+    triangular_solve = triangular.triangular_solve
+    inverse, pinverse = inverses.inverse, leastsquares.pinverse
+    det, slogdet, logdet = inverses.det, inverses.slogdet, inverses.logdet
+    matrix_power, matrix_exp = inverses.matrix_power, inverses.matrix_exp
+    norm = magnitude.norm

@@ -21,7 +21,6 @@ from ..ops import (
     loss_classes,
     loss_ctc,
     loss_margins,
-    norm,
     padding,
     pool,
     resize,
@@ -44,7 +43,9 @@ from ..ops.loss import *
 from ..ops.loss_classes import *
 from ..ops.loss_ctc import *
 from ..ops.loss_margins import *
+from ..ops.magnitude import pdist
 from ..ops.norm import *
+from ..ops.norm import __all__ as _norms  # `ops.norm` is the function
 from ..ops.padding import *
 from ..ops.pool import *
 from ..ops.resize import *
@@ -68,8 +69,9 @@ __all__ = [
     *loss_classes.__all__,
     *loss_ctc.__all__,
     *loss_margins.__all__,
-    *norm.__all__,
+    *_norms,
     *padding.__all__,
+    "pdist",
     *pool.__all__,
     *resize.__all__,
     *rowwise.__all__,

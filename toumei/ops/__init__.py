@@ -15,12 +15,17 @@ from . import (
     copies,
     counting,
     creation,
+    decompositions,
     elementwise,
+    inverses,
+    leastsquares,
     linalg,
     logic,
+    magnitude,
     native,
     neural,
     parts,
+    pivoting,
     random,
     rearrange,
     reduction,
@@ -32,6 +37,7 @@ from . import (
     sorting,
     special,
     statistics,
+    triangular,
     trigonometry,
 )
 from .arithmetic import *
@@ -43,12 +49,17 @@ from .contraction import *
 from .copies import *
 from .counting import *
 from .creation import *
+from .decompositions import *
 from .elementwise import *
+from .inverses import *
+from .leastsquares import *
 from .linalg import *
 from .logic import *
+from .magnitude import *
 from .native import *
 from .neural import *
 from .parts import *
+from .pivoting import *
 from .random import *
 from .rearrange import *
 from .reduction import *
@@ -60,6 +71,7 @@ from .shape import *
 from .sorting import *
 from .special import *
 from .statistics import *
+from .triangular import *
 from .trigonometry import *
 
 __all__ = [
@@ -72,12 +84,17 @@ __all__ = [
     *copies.__all__,
     *counting.__all__,
     *creation.__all__,
+    *decompositions.__all__,
     *elementwise.__all__,
+    *inverses.__all__,
+    *leastsquares.__all__,
     *linalg.__all__,
     *logic.__all__,
+    *magnitude.__all__,
     *native.__all__,
     *neural.__all__,
     *parts.__all__,
+    *pivoting.__all__,
     *random.__all__,
     *rearrange.__all__,
     *reduction.__all__,
@@ -88,6 +105,7 @@ __all__ = [
     *shape.__all__,
     *sorting.__all__,
     *special.__all__,
+    *triangular.__all__,
     *statistics.__all__,
     *trigonometry.__all__,
 ]

@@ -142,7 +142,7 @@ class Placing(Places):
         return Spec(x.shape, x.dtype)
 
     def backward_source(self, gy: Tensor, source_spec: Spec, *places: Tensor) -> Tensor:
-        return apply(Index(self.dim), gy, *places).sum_to_size(source_spec.shape)  # type: ignore[no-any-return]
+        return apply(Index(self.dim), gy, *places).sum_to_size(source_spec.shape)
 
 
 @op
@@ -348,9 +348,9 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     """
     parts, places = split_index(input, index)
     if not places:
-        return apply(Slice(parts), input)  # type: ignore[no-any-return]
+        return apply(Slice(parts), input)
     seen, dim = view_of(input, parts, [d for d, _ in places])
-    return apply(Index(dim), seen, *(t for _, t in places))  # type: ignore[no-any-return]
+    return apply(Index(dim), seen, *(t for _, t in places))
 
 
 def setitem(input: Tensor, index: Any, value: Any) -> None:

@@ -11,6 +11,7 @@ from ..errors import OpError
 from ..op import Array, Case, Contraction, Refused, Spec, broadcast_shapes, op
 from ..tape import Operand, apply, as_tensor, dims_of, spec_of
 from .arithmetic import mul
+from .parts import diagonal
 from .shape import permute
 
 if TYPE_CHECKING:
@@ -270,6 +271,11 @@ def linalg_cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     front = (slice(None),) * d
     first, second = (*front, [1, 2, 0]), (*front, [2, 0, 1])
     return input[first] * other[second] - input[second] * other[first]
+
+
+def linalg_diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """The elements A[…, i, i + offset], a view.  Shape: (…, n, n) -> (…, n)"""
+    return diagonal(A, offset, dim1, dim2)
 
 
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:

@@ -218,8 +218,8 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
         return input.reshape(-1)[:0].reshape(index.shape)
     d = dims_of("gather", input, dim)
     if input.ndim == 0 or (index.ndim == 0 and input.ndim == 1):
-        return apply(Gather(0), input.reshape(-1), index.reshape(-1)).reshape(index.shape)  # type: ignore[no-any-return]
-    return apply(Gather(d[0]), input, index)  # type: ignore[no-any-return]
+        return apply(Gather(0), input.reshape(-1), index.reshape(-1)).reshape(index.shape)
+    return apply(Gather(d[0]), input, index)
 
 
 def _scatter(op: type[Scattering], input: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
@@ -231,10 +231,10 @@ def _scatter(op: type[Scattering], input: Tensor, dim: int, index: Tensor, src: 
     d = dims_of(op.name, input, dim)
     if input.ndim == 0:
         out = apply(op(0), input.reshape(1), index.reshape(-1), src.reshape(-1))  # type: ignore[attr-defined]
-        return out.reshape(())  # type: ignore[no-any-return]
+        return out.reshape(())
     if src.ndim == index.ndim and any(m > n for m, n in zip(src.shape, index.shape, strict=True)):  # type: ignore[attr-defined]
         src = src[tuple(slice(n) for n in index.shape)]  # type: ignore[index]
-    return apply(op(d[0]), input, index, src)  # type: ignore[no-any-return]
+    return apply(op(d[0]), input, index, src)
 
 
 def scatter(

@@ -70,8 +70,8 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """
     d = vector_index("index_select", input, dim, index)
     if input.ndim == 0:
-        return apply(Index(0), input.reshape(1), index.reshape(-1)).reshape(())  # type: ignore[no-any-return]
-    return apply(Index(d), input, index.reshape(-1))  # type: ignore[no-any-return]
+        return apply(Index(0), input.reshape(1), index.reshape(-1)).reshape(())
+    return apply(Index(d), input, index.reshape(-1))
 
 
 def _written(
@@ -81,13 +81,13 @@ def _written(
     d = vector_index(name, input, dim, index)
     if input.ndim == 0:
         y = apply(op(0), input.reshape(1), source.reshape(-1), index.reshape(-1))
-        return y.reshape(())  # type: ignore[no-any-return]
+        return y.reshape(())
     if tuple(source.shape) != (*input.shape[:d], index.numel(), *input.shape[d + 1 :]):
         raise OpError(
             f"{name}: source is {spec_of(source)}, but {index.numel()} places along dim {d} of "
             f"{spec_of(input)} were given"
         )
-    return apply(op(d), input, source, index.reshape(-1))  # type: ignore[no-any-return]
+    return apply(op(d), input, source, index.reshape(-1))
 
 
 def index_add(
@@ -117,7 +117,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     size = input.shape[d] if input.ndim else 1
     mask = apply(IndexPut(0), np.zeros(size, bool), np.ones((), bool), index.reshape(-1))
     mask = mask.reshape([-1 if e == d else 1 for e in range(input.ndim)])
-    return apply(MaskedFill(), input, mask, scalar_like("index_fill", input, value))  # type: ignore[no-any-return]
+    return apply(MaskedFill(), input, mask, scalar_like("index_fill", input, value))
 
 
 def scalar_like(name: str, input: Tensor, value: Any) -> Tensor:
@@ -154,7 +154,7 @@ def index_put(
 
 def take(input: Tensor, index: Tensor) -> Tensor:
     """The elements that `index` names, counted through all of `input`.  Shape: (…), (k…) -> (k…)"""
-    return apply(Index(0), input.reshape(-1), index)  # type: ignore[no-any-return]
+    return apply(Index(0), input.reshape(-1), index)
 
 
 def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
@@ -168,7 +168,7 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
         raise OpTypeError(f"put: input is {input.dtype}, source {source.dtype}")
     op = (IndexAdd if accumulate else IndexPut)(0)
     out = apply(op, input.reshape(-1), source.reshape(-1), index.reshape(-1))
-    return out.reshape(input.shape)  # type: ignore[no-any-return]
+    return out.reshape(input.shape)
 
 
 # --- masks ---------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     tensor([5., 1.])
     """
     _bool("masked_fill", mask)
-    return apply(MaskedFill(), input, mask, scalar_like("masked_fill", input, value))  # type: ignore[no-any-return]
+    return apply(MaskedFill(), input, mask, scalar_like("masked_fill", input, value))
 
 
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
@@ -230,7 +230,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 
 def argwhere(input: Tensor) -> Tensor:
     """Where the elements aren't zero, a row per element.  Shape: (d₀, …) -> (k, ndim)"""
-    return nonzero(input)  # type: ignore[no-any-return]
+    return nonzero(input)
 
 
 def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
