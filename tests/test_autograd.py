@@ -332,14 +332,14 @@ class Product(Function):
     def forward(ctx: Any, x: tm.Tensor, n: int, y: tm.Tensor) -> tuple[tm.Tensor, tm.Tensor]:
         power, product = x**n, x * y
         ctx.n = n
-        ctx.save_for_backward(x, y, power, x ** (n - 2), None)
+        ctx.save_for_backward(x, y, power, product, x ** (n - 2), None)
         return power, product
 
     @staticmethod
     def backward(ctx: Any, g_power: tm.Tensor, g_product: tm.Tensor) -> tuple[Any, ...]:
-        x, y, power, _, nothing = ctx.saved_tensors
+        x, y, power, product, _, nothing = ctx.saved_tensors
         assert nothing is None
-        return g_power * ctx.n * power / x + g_product * y, None, g_product * x
+        return g_power * ctx.n * power / x + g_product * y, None, g_product * product / y
 
 
 def test_function_of_many_arguments() -> None:

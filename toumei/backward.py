@@ -153,7 +153,7 @@ def _differentiate(
     for gradient, kept in zip(node.op.gradients, node.kept, strict=True):
         one = gradient.input
         inputs = range(len(needed)) if one is None else range(one, min(one + 1, len(needed)))
-        if not any([needed[i] for i in inputs]):
+        if not any(needed[i] for i in inputs):
             continue
         values = [_restore(v, want, node) for v, want in zip(kept, gradient.wants, strict=True)]
         call = _call_checked if config.debug else _call_gradient
@@ -218,9 +218,10 @@ def _vjp(function: Callable[..., Any], inputs: list[Tensor], gy: Any) -> tuple[T
 
 def _restore(value: Any, want: Want, node: Node) -> Any:
     """Make a tensor of a saved value, in its old place in the graph."""
-    if type(value) is tuple:
-        return tuple([_restore_one(v, want, node, i) for i, v in enumerate(value)])
-    return _restore_one(value, want, node, 0)
+    if type(want.place) is slice:
+        start = want.place.start or 0
+        return tuple([_restore_one(v, want, node, i) for i, v in enumerate(value, start)])
+    return _restore_one(value, want, node, want.place)
 
 
 def _restore_one(saved: Any, want: Want, node: Node, i: int) -> Any:
@@ -228,16 +229,24 @@ def _restore_one(saved: Any, want: Want, node: Node, i: int) -> Any:
         return saved
     edge: Edge = (node, i) if want.source == "output" else saved.edge
     if saved.version != saved.storage.version:
-        data = saved.data
         raise GradError(
-            f"backward of {node.name} needs a {Spec(data.shape, data.dtype)} value that has been "
-            f"changed in place since (version {saved.version} was kept, it is at version "
-            f"{saved.storage.version}). Use the out-of-place form, or change a clone()"
+            f"backward of {node.name} needs {_role(want, node, i)}, "
+            f"{Spec(saved.data.shape, saved.data.dtype)}, which has been changed in place since "
+            f"(version {saved.version} was kept, it is at version {saved.storage.version}). Use "
+            "the out-of-place form, or change a clone()"
         )
     t = wrap(saved.data, saved.storage)
     if saved.data.dtype.kind == "f" and edge is not None:
         t._node, t._index = edge
     return t
+
+
+def _role(want: Want, node: Node, i: int) -> str:
+    """Name a kept value as the user knows it."""
+    if want.source == "output":
+        return "its result" if len(node.outs) == 1 else f"its result {i}"
+    named = not node.op.variadic and i < len(node.op.params)
+    return f"its input {node.op.params[i] if named else i}"
 
 
 def _check_shape(node: Node, gradient: Gradient, i: int, g: Tensor) -> None:

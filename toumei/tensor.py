@@ -150,7 +150,9 @@ class Tensor(TensorMethods):
         if self._node is not None and not isinstance(self._node, Leaf):
             raise GradError("requires_grad can be turned off only on a leaf; use detach() here")
         if requires_grad and self.dtype.kind != "f":
-            raise GradError(f"only floating-point tensors can require gradients, not {self.dtype}")
+            raise GradError(
+                f"only floating-point tensors can require gradients, not {self.dtype}: use .float()"
+            )
         self._cell = self._cell or Cell()
         self._node = Leaf(spec_of(self), self._cell) if requires_grad else None
         self._index = 0
@@ -285,7 +287,9 @@ class Tensor(TensorMethods):
     def item(self) -> Any:
         """Return the only element as a Python number."""
         if self._data.size != 1:
-            raise OpError(f"item() needs a tensor of one element, this is {spec_of(self)}")
+            raise OpError(
+                f"item() needs a tensor of one element, this is {spec_of(self)}: use tolist()"
+            )
         return self._data.item()
 
     def tolist(self) -> Any:
@@ -447,7 +451,8 @@ def backward_from(
     for t in outputs:
         if t._edge() is None:
             raise GradError(
-                f"backward on {spec_of(t)}: it doesn't depend on any tensor that requires grad"
+                f"backward on {spec_of(t)}: it doesn't depend on any tensor that requires grad. "
+                "Was it computed within no_grad, or from a detach()? requires_grad_() asks for it"
             )
     targets: list[Any] | None = None
     if inputs is not None:

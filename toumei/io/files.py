@@ -26,7 +26,9 @@ def _write(path: str, data: bytes) -> None:
 
 def replace_with(path: str | os.PathLike[str], write: Callable[[str], None]) -> None:
     """Let `write(temporary)` make a file next to `path`, then put it in its place."""
-    target = os.path.abspath(os.fspath(path))
+    target = os.path.realpath(os.fspath(path))  # a link stays, and what it points to is replaced
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise SaveError(f"{target} could not be written: it is no ordinary file")
     folder, name = os.path.split(target)
     temporary = ""
     try:
