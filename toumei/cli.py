@@ -53,8 +53,15 @@ def main() -> None:
               metavar="SECONDS", help="How much work a kill may cost.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 @click.pass_context
-def train(ctx: click.Context, recipe: str | None, out: pathlib.Path | None, quiet: bool,
-          resume: pathlib.Path | None, **given: Any) -> None:  # fmt: skip
+def train(
+    ctx: click.Context,
+    /,
+    recipe: str | None,
+    out: pathlib.Path | None,
+    quiet: bool,
+    resume: pathlib.Path | None,
+    **given: Any,
+) -> None:
     """Train RECIPE and write its run to a folder.
 
     \b

@@ -118,6 +118,7 @@ class Want(NamedTuple):
 REGISTRY: dict[str, type[Op]] = {}
 
 
+@dataclass_transform(frozen_default=True)
 class Op:
     """The base of all ops.  Instances are frozen: fields say *what*, inputs are arrays."""
 
@@ -186,7 +187,6 @@ def token(value: Any) -> Any:
     raise TypeError(f"an op's field can't hold {type(value).__name__}: arrays are inputs")
 
 
-@dataclass_transform(frozen_default=True)
 def op(cls: T) -> T:
     """Freeze a class as an op and register it: its annotations become its fields."""
     annotations = [a for c in reversed(cls.__mro__) for a in vars(c).get("__annotations__", {}).items()]
@@ -321,7 +321,7 @@ class Elementwise(Op):
     out: ClassVar[DType | None] = None  # the output's dtype, where it isn't that of the inputs
     domain: ClassVar[tuple[float, float]] = (-2.0, 2.0)  # where samples are drawn
 
-    def infer(self, *specs: Spec) -> Spec:
+    def infer(self, *specs: Any, **_: Any) -> Spec:  # Any: an op may name its inputs
         shape = broadcast_shapes(self.params, [s.shape for s in specs])
         return Spec(shape, self.out or specs[self.promote_from].dtype)
 

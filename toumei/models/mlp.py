@@ -42,4 +42,4 @@ class MLP(nn.Module):
         h = x.flatten(1)  # (N, inputs)
         for layer in self.hidden:
             h = self.dropout(layer(h).relu())  # (N, width)
-        return self.output(h)  # type: ignore[no-any-return]  # (N, outputs)
+        return self.output(h)  # (N, outputs)
