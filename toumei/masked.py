@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import OpTypeError
 from .names import numpy_names
 from .ops import arithmetic, reduction, rowwise, scan, sorting
-from .ops.distance import p_norm
+from .ops.magnitude import vector_norm
 from .tape import spec_of
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def norm(
     """(Σ |x|^ord)^(1/ord) over `dim` of the elements that count."""
     filled = _fill("norm", input, mask, math.inf if ord == -math.inf else 0, dtype)
     every: Any = tuple(range(filled.ndim)) if dim is None else dim
-    return p_norm(filled, ord, every, keepdim)
+    return vector_norm(filled, ord, every, keepdim)
 
 
 @numpy_names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from ..errors import OpError
 from ..names import numpy_names
 from ..tape import dims_of, spec_of
+from .magnitude import vector_norm
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -21,25 +21,6 @@ __all__ = [
 ]
 
 
-def p_norm(x: Tensor, p: float, dim: int, keepdim: bool = False) -> Tensor:
-    """(Σ |x|^p)^(1/p) along `dim`; the derivative at a zero vector is 0, as in PyTorch."""
-    dims = dims_of("norm", x, dim)
-    if not dims:  # a number is a vector of one
-        return x.abs() if p else x.sign().abs()
-    if p == math.inf:
-        return x.abs().amax(dims, keepdim)
-    if p == -math.inf:
-        return x.abs().amin(dims, keepdim)
-    if p == 0:
-        return x.sign().abs().sum(dims, keepdim)
-    if p == 1:
-        return x.abs().sum(dims, keepdim)
-    total = (x * x if p == 2 else x.abs() ** p).sum(dims, keepdim)
-    nothing = total == 0
-    safe = total.masked_fill(nothing, 1)
-    return (safe.sqrt() if p == 2 else safe ** (1 / p)).masked_fill(nothing, 0)
-
-
 @numpy_names
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x/max(‖x‖ₚ, eps): vectors of length 1 along `dim`.  Shape: (…) -> (…)
@@ -48,7 +29,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
     >>> tm.nn.functional.normalize(tm.tensor([3.0, 4.0]), dim=0)
     tensor([0.6, 0.8])
     """
-    return input / p_norm(input, p, dim, keepdim=True).clamp(min=eps)
+    return input / vector_norm(input, p, dim, keepdim=True).clamp(min=eps)
 
 
 @numpy_names
@@ -64,8 +45,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     if x1.shape != x2.shape:
         shape = _common(x1, x2)
         x1, x2 = x1.expand(shape), x2.expand(shape)
-    a = x1 / p_norm(x1, 2, dim, keepdim=True).clamp(min=eps)
-    b = x2 / p_norm(x2, 2, dim, keepdim=True).clamp(min=eps)
+    a = x1 / vector_norm(x1, 2, dim, keepdim=True).clamp(min=eps)
+    b = x2 / vector_norm(x2, 2, dim, keepdim=True).clamp(min=eps)
     return (a * b).sum(dims_of("cosine_similarity", a, dim)) if a.ndim else a * b
 
 
@@ -88,4 +69,4 @@ def pairwise_distance(
     >>> tm.pairwise_distance(tm.tensor([0.0, 0.0]), tm.tensor([3.0, 4.0]))
     tensor(5.)
     """
-    return p_norm(x1 - x2 + eps, p, -1, keepdim)
+    return vector_norm(x1 - x2 + eps, p, -1, keepdim)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OpError, OpTypeError
 from ..names import numpy_names
 from ..tape import spec_of
-from .distance import p_norm
+from .magnitude import vector_norm
 from .reduction import Dim, count_along, mean
 from .reduction import sum as sum_of
 from .shape import normal_dim_of, reshape
@@ -166,7 +166,7 @@ def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
     >>> tm.dist(tm.tensor([0.0, 0.0]), tm.tensor([3.0, 4.0]))
     tensor(5.)
     """
-    return p_norm(reshape(input - other, -1), p, 0)
+    return vector_norm(reshape(input - other, -1), p, 0)
 
 
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
@@ -178,5 +178,5 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
             "a positive p, and a maxnorm from 0 on"
         )
     rest: Any = tuple(e for e in range(input.ndim) if e != d)
-    norms: Any = p_norm(input, p, rest, keepdim=True)
+    norms: Any = vector_norm(input, p, rest, keepdim=True)
     return input * (maxnorm / (norms + 1e-7)).masked_fill(norms <= maxnorm, 1)
