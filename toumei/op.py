@@ -27,7 +27,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypeVar, dataclass_transform
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
 
@@ -146,7 +146,9 @@ class Op:
             if field not in values and not hasattr(type(self), field):
                 raise TypeError(f"{type(self).__name__} needs a value for its field {field!r}")
         if len(args) > len(self.fields) or values.keys() - set(self.fields):
-            raise TypeError(f"{type(self).__name__} has the fields {self.fields}, got {args}, {kwargs}")
+            raise TypeError(
+                f"{type(self).__name__} has the fields {self.fields}, got {args}, {kwargs}"
+            )
 
     def __setattr__(self, key: str, value: object) -> None:
         raise AttributeError(f"ops are frozen: {type(self).__name__}.{key} can't be set")
@@ -189,7 +191,9 @@ def token(value: Any) -> Any:
 
 def op(cls: T) -> T:
     """Freeze a class as an op and register it: its annotations become its fields."""
-    annotations = [a for c in reversed(cls.__mro__) for a in vars(c).get("__annotations__", {}).items()]
+    annotations = [
+        a for c in reversed(cls.__mro__) for a in vars(c).get("__annotations__", {}).items()
+    ]
     cls.fields = tuple(n for n, kind in annotations if not str(kind).startswith("ClassVar"))
     if not cls.fields:
         cls.__init__ = object.__init__  # type: ignore[method-assign]
@@ -213,7 +217,9 @@ def _parameters(function: Callable[..., Any], skip: int) -> tuple[tuple[str, ...
 
 
 def _gradients(cls: type[Op]) -> Iterator[Gradient]:
-    parts = [(i, f"backward_{p}") for i, p in enumerate(cls.params) if hasattr(cls, f"backward_{p}")]
+    parts = [
+        (i, f"backward_{p}") for i, p in enumerate(cls.params) if hasattr(cls, f"backward_{p}")
+    ]
     for i, name in parts:
         yield Gradient(name, i, _wants(cls, getattr(cls, name)))
     if hasattr(cls, "backward"):
@@ -237,7 +243,9 @@ def _wants(cls: type[Op], function: Callable[..., Any]) -> tuple[Want, ...]:
         elif base in ("y", "ys"):
             wants.append(Want(kind, "output", 0 if base == "y" else slice(None)))
         else:
-            raise TypeError(f"{cls.__name__}.{function.__name__}: {name!r} is neither an input nor y")
+            raise TypeError(
+                f"{cls.__name__}.{function.__name__}: {name!r} is neither an input nor y"
+            )
     return tuple(wants)
 
 
@@ -329,7 +337,7 @@ class Elementwise(Op):
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
         low, high = cls.domain
         n = len(cls.params)
-        shapes = [[()] * n, [(3,)] * n, [(2, 0)] * n, [(2, 3, 4)] * n]
+        shapes: list[list[tuple[int, ...]]] = [[()] * n, [(3,)] * n, [(2, 0)] * n, [(2, 3, 4)] * n]
         if n > 1:
             shapes += [[(2, 3), *[(3,)] * (n - 1)], [(1, 3), *[(2, 1)] * (n - 1)]]
         for group in shapes:
@@ -402,4 +410,3 @@ def example(*shape: int, dtype: DType | str = "float64", seed: int = 0) -> Array
     if np.dtype(dtype).kind == "b":
         return rng.random(shape) > 0.5
     return rng.uniform(-2, 2, shape).astype(dtype)
-

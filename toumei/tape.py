@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from .config import config, get_default_dtype, grad_mode, run_quietly
+from .config import DTYPES, config, get_default_dtype, grad_mode, run_quietly
 from .debug import Place, check_forward, place_of_call
 from .device import xp
 from .errors import (
@@ -24,7 +24,6 @@ from .errors import (
     ToumeiError,
 )
 from .op import (
-    DTYPES,
     RANK,
     Array,
     Composite,
@@ -161,11 +160,11 @@ def wrap(data: Array | Spec, storage: Storage | None = None) -> Tensor:
     t: Any = _tensor_type.__new__(_tensor_type)
     t._data = data
     t._storage = storage or Storage()
-    return t  # type: ignore[no-any-return]
+    return t
 
 
 def _refresh(view: Value) -> None:
-    """Give a view whose base was changed in place the node that it has now, outermost base first."""
+    """Give a view whose base was changed in place the node that it has now, bases first."""
     stale, parent = [view], view._parent
     while parent is not None and parent._version != parent._storage.version:
         if parent._parent is None:
@@ -187,8 +186,8 @@ def keep_cell(t: Value, before: Node | None, place: int) -> None:
     """Let a retained gradient follow a tensor that has got another node."""
     if t._cell is None or before is None or isinstance(before, Leaf):
         return
-    cell = before.cells and before.cells.pop(place, None)
-    if cell and t._node is not None:
+    cell = before.cells.pop(place, None) if before.cells is not None else None
+    if cell is not None and t._node is not None:
         t._node.cells = {**(t._node.cells or {}), t._index: cell}
 
 
@@ -235,7 +234,9 @@ def _promote(op: Op, tensors: list[Any]) -> list[Any]:
     dtype: DType = group[0]._data.dtype
     for t in group:
         if t._number is not None or t._data.dtype is not dtype:
-            dtype = result_type([(t._data.dtype, t._data.shape == (), t._number is not None) for t in group])
+            dtype = result_type(
+                [(t._data.dtype, t._data.shape == (), t._number is not None) for t in group]
+            )
             break
     if op.promote == "float" and dtype.kind != "f":
         dtype = get_default_dtype()
@@ -322,7 +323,7 @@ def _explain(op: Op, arrays: Sequence[Any], error: Exception) -> ToumeiError:
     if isinstance(reason, ToumeiError):
         return reason
     text = str(reason) if isinstance(reason, Refused) else f"{type(reason).__name__}: {reason}"
-    return getattr(reason, "error", OpError)(f"{call_text(op, specs)}: {text}")  # type: ignore[no-any-return]
+    return getattr(reason, "error", OpError)(f"{call_text(op, specs)}: {text}")
 
 
 def dims_of(name: str, x: Value, dim: Any) -> tuple[int, ...]:
@@ -336,7 +337,9 @@ def dims_of(name: str, x: Value, dim: Any) -> tuple[int, ...]:
     if dim is None or (isinstance(dim, tuple | list) and not dim):
         return tuple(range(ndim))
     try:
-        dims = [normal_dim(int(d), ndim) for d in (dim if isinstance(dim, tuple | list) else (dim,))]
+        dims = [
+            normal_dim(int(d), ndim) for d in (dim if isinstance(dim, tuple | list) else (dim,))
+        ]
     except Refused as reason:
         raise OpIndexError(f"{name}({spec_of(x)}): {reason}") from None
     if len(set(dims)) < len(dims):
@@ -360,7 +363,7 @@ def record(op: Op, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
     for gradient in op.gradients:
         i = gradient.input
         if i is None or (i < present and edges[i] is not None):
-            kept.append([_keep(want, inputs, edges, outputs) for want in gradient.wants])
+            kept.append(tuple([_keep(w, inputs, edges, outputs) for w in gradient.wants]))
         else:
             kept.append(())
     for i, t in enumerate(outputs):
@@ -370,7 +373,9 @@ def record(op: Op, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
         node.place = place_of_call()
 
 
-def _keep(want: Want, inputs: Sequence[Value], edges: Sequence[Edge], outputs: Sequence[Value]) -> Any:
+def _keep(
+    want: Want, inputs: Sequence[Value], edges: Sequence[Edge], outputs: Sequence[Value]
+) -> Any:
     _, source, which = want
     tensors = inputs if source == "input" else outputs
     if type(which) is slice:

@@ -117,7 +117,7 @@ def in_place(
 ) -> Callable[Concatenate[Any, P], Tensor]:
     """Make `x.f_()` of `f`: the result takes the place of x's value."""
 
-    def method(self: Any, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         start = next_order()
         return assign(self, function(self, *args, **kwargs), method.__name__, start)
 
@@ -178,19 +178,17 @@ def _rebind(target: Value, value: Value) -> None:
     """Give `target`, and what it is a view of, the nodes of the new value."""
     while True:
         before, place = target._node, target._index
-        parent, view = target._parent, target._view
-        old = wrap(parent._data, parent._storage) if parent is not None else None
-        if parent is not None and parent._node is not None:
-            old._node, old._index = parent._node, parent._index
         edge = value._edge()
         target._node, target._index = edge if edge is not None else (None, 0)
         target._version = target._storage.version
         keep_cell(target, before, place)
+        parent = target._parent
         if parent is None:
             return
-        new_parent = wrap(parent._data, parent._storage)
-        record(ViewScatter(cast(View, view)), (cast(Value, old), value), (new_parent,))
-        target, value = parent, new_parent
+        old, new = (wrap(parent._data, parent._storage) for _ in range(2))
+        old._node, old._index = parent._node, parent._index
+        record(ViewScatter(cast(View, target._view)), (old, value), (new,))
+        target, value = parent, new
 
 
 def _refuse_bad_target(target: Tensor, value: Tensor, name: str) -> None:

@@ -75,7 +75,7 @@ def _wrapped(function: Callable[..., Any], block: Callable[[], Switch]) -> Calla
                     with block():
                         value = source.send(sent)
                 except StopIteration as end:
-                    return end.value  # type: ignore[no-any-return]
+                    return end.value
                 sent = yield value
 
         return generator
