@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import autograd, linalg, testing
+from . import autograd, errors, linalg, testing
 from .autograd import (
     debug,
     enable_grad,
@@ -42,7 +42,7 @@ from .ops import __all__ as _ops
 from .tensor import Size, Tensor
 
 if TYPE_CHECKING:
-    from . import data, io, masked, nn, optim, signal, special, viz
+    from . import data, io, masked, models, nn, optim, recipes, signal, special, train, viz
     from .io import load, save
     from .nn.module import untracked
     from .viz import summary
@@ -55,12 +55,15 @@ _LAZY = {
     "io": "",
     "load": "io",
     "masked": "",
+    "models": "",
     "nn": "",
     "optim": "",
+    "recipes": "",
     "save": "io",
     "signal": "",
     "special": "",
     "summary": "viz",
+    "train": "",
     "untracked": "nn.module",
     "viz": "",
 }
@@ -90,6 +93,7 @@ __all__ = [
     "debug",
     "default_generator",
     "enable_grad",
+    "errors",
     "float32",
     "float64",
     "get_default_dtype",
@@ -104,9 +108,11 @@ __all__ = [
     "load",
     "manual_seed",
     "masked",
+    "models",
     "nn",
     "no_grad",
     "optim",
+    "recipes",
     "save",
     "set_default_dtype",
     "set_grad_enabled",
@@ -115,6 +121,7 @@ __all__ = [
     "special",
     "summary",
     "testing",
+    "train",
     "uint8",
     "untracked",
     "viz",
