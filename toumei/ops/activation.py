@@ -104,7 +104,7 @@ class Relu(Elementwise):
     promote = ""
 
     def forward(self, xp: Any, x: Array) -> Array:
-        return xp.maximum(x, 0)
+        return xp.maximum(x, x.dtype.type(0))
 
     def backward(self, gy: Tensor, y: Tensor) -> Tensor:
         return apply(Gate(0.0), gy, y)

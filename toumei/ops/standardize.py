@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def count_along(shape: Sequence[int], dim: tuple[int, ...]) -> int:
+    """Return how many elements lie along some dimensions."""
     return math.prod(shape[d] for d in dim)
 
 
