@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .ops.decompositions import cholesky, cholesky_ex, eigh, eigvalsh, svdvals
+from .ops.decompositions import cholesky, cholesky_ex, eig, eigh, eigvals, eigvalsh, svdvals
 from .ops.decompositions import linalg_qr as qr
 from .ops.decompositions import linalg_svd as svd
+from .ops.indefinite import ldl_factor, ldl_factor_ex, ldl_solve
 from .ops.inverses import (
     det,
     inv,
@@ -36,11 +37,16 @@ __all__ = [
     "cross",
     "det",
     "diagonal",
+    "eig",
     "eigh",
+    "eigvals",
     "eigvalsh",
     "householder_product",
     "inv",
     "inv_ex",
+    "ldl_factor",
+    "ldl_factor_ex",
+    "ldl_solve",
     "lstsq",
     "lu",
     "lu_factor",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .mathmethods import MathMethods
 from .ops import decompositions, inverses, leastsquares, linalg, magnitude, pivoting, triangular
@@ -18,7 +18,7 @@ class LinalgMethods(MathMethods):
     __matmul__ = matmul = linalg.matmul
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return linalg.matmul(other, self)
+        return linalg.matmul(other, cast("Tensor", self))
 
     # products
     mm, bmm, mv, dot, vdot = linalg.mm, linalg.bmm, linalg.mv, linalg.dot, linalg.vdot

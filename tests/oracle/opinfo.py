@@ -56,7 +56,7 @@ def infos() -> dict[str, list[Any]]:
 PLAIN = (None, "cpu", "contiguous_format")  # wishes that are always granted
 
 # The database hands the tensor first; these functions take it later.
-PLACES = {"where": (1, 0, 2), "polygamma": (1, 0), "special.polygamma": (1, 0)}
+PLACES = {"einsum": (1, 0), "where": (1, 0, 2), "polygamma": (1, 0), "special.polygamma": (1, 0)}
 
 
 def lookup(name: str) -> list[Callable[..., Any]]:

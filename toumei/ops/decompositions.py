@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import GradError, OpError
 from ..op import Array, Case, Refused, Spec, op
-from ..tape import apply, wrap
+from ..tape import apply, spec_of, wrap
 from .combine import cat
 from .creation import zeros_like
 from .linalg import matmul
@@ -317,6 +317,21 @@ def eigh(A: Tensor, UPLO: str = "L") -> EighResult:
 def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     """Eigenvalues, ascending, of a symmetric A.  Shape: (…, n, n) -> (…, n)"""
     return eigh(A, UPLO).eigenvalues
+
+
+def eig(A: Tensor) -> Tensor:
+    """Refused: eigenvalues of any matrix are complex, and there are no complex numbers.
+
+    Raises:
+        OpError: always; for symmetric matrices see `eigh`.
+    """
+    raise OpError(
+        f"linalg.eig({spec_of(A)}): eigenvalues of a matrix that isn't symmetric are complex, and "
+        "there is no complex dtype. For a symmetric matrix use linalg.eigh or linalg.eigvalsh"
+    )
+
+
+eigvals = eig
 
 
 # --- singular values -----------------------------------------------------------------------------

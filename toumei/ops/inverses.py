@@ -116,7 +116,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
 
     >>> import toumei as tm
     >>> tm.linalg.solve(tm.tensor([[2.0, 0.0], [0.0, 4.0]]), tm.tensor([2.0, 2.0]))
-    tensor([1.0000, 0.5000])
+    tensor([1. , 0.5])
     """
     return _solve("linalg.solve", A, B, left, True)[0]
 
@@ -356,14 +356,11 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
         return matrix_power(inv(input), -n)
     if n == 0:
         return input * 0 + wrap(np.eye(input.shape[-1], dtype=input.dtype))
-    result, square = None, input
-    while True:
-        if n & 1:
-            result = square if result is None else matmul(result, square)
-        n >>= 1
-        if n == 0:
-            return result.clone() if result is input else result  # type: ignore[union-attr,return-value]
-        square = matmul(square, square)
+    if n == 1:
+        return input.clone()
+    half = matrix_power(input, n // 2)
+    even = matmul(half, half)
+    return matmul(even, input) if n % 2 else even
 
 
 # Coefficients of the Padé approximant of degree 13, and the norm up to which it is accurate.

@@ -25,7 +25,7 @@ __all__ = ["lu", "lu_solve", "lu_unpack"]
 
 
 def lu_in_place(a: Array) -> tuple[Array, Array]:
-    """Factorise stacked matrices in place, with row exchanges; return the exchanges and info.
+    """Factorise stacked matrices in place (Crout), with row exchanges; return those, and info.
 
     Info is 0, or k where the k-th pivot (counted from 1) is zero.
     """
@@ -34,13 +34,14 @@ def lu_in_place(a: Array) -> tuple[Array, Array]:
     pivots, info = np.empty((count, k), INT), np.zeros(count, INT)
     each = np.arange(count)
     for i in range(k):
+        a[:, i:, i] -= (a[:, i:, :i] @ a[:, :i, i, None])[..., 0]
         best = i + np.abs(a[:, i:, i]).argmax(axis=1)
         pivots[:, i] = best + 1
         a[each, i], a[each, best] = a[each, best], a[each, i]
         pivot = a[:, i, i]
         info[(pivot == 0) & (info == 0)] = i + 1
         a[:, i + 1 :, i] /= np.where(pivot == 0, 1, pivot)[:, None]
-        a[:, i + 1 :, i + 1 :] -= a[:, i + 1 :, i, None] * a[:, i, None, i + 1 :]
+        a[:, i, i + 1 :] -= (a[:, i, None, :i] @ a[:, :i, i + 1 :])[:, 0]
     return pivots, info
 
 

@@ -230,10 +230,10 @@ def _scatter(op: type[Scattering], input: Tensor, dim: int, index: Tensor, src: 
         src = wrap(np.full(tuple(index.shape), src, input.dtype))
     d = dims_of(op.name, input, dim)
     if input.ndim == 0:
-        out = apply(op(0), input.reshape(1), index.reshape(-1), src.reshape(-1))  # type: ignore[attr-defined]
+        out = apply(op(0), input.reshape(1), index.reshape(-1), src.reshape(-1))
         return out.reshape(())
-    if src.ndim == index.ndim and any(m > n for m, n in zip(src.shape, index.shape, strict=True)):  # type: ignore[attr-defined]
-        src = src[tuple(slice(n) for n in index.shape)]  # type: ignore[index]
+    if src.ndim == index.ndim and any(m > n for m, n in zip(src.shape, index.shape, strict=True)):
+        src = src[tuple(slice(n) for n in index.shape)]
     return apply(op(d[0]), input, index, src)
 
 
