@@ -1,20 +1,22 @@
-"""Eager training steps, Toumei against PyTorch, taking turns in one process.
+"""Eager training steps, Toumei against PyTorch, taking turns.
 
-    python -m bench.eager [--steps N] [W1 W2 W5]
+python -m bench.eager [--rounds N] [W1 W2 W5]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
+from subprocess import PIPE
 from typing import Any
 
 import numpy as np
-import torch
-
-import toumei as tm
 
 Step = Callable[[], Any]
 
@@ -22,7 +24,7 @@ Step = Callable[[], Any]
 def layers(lib: Any, widths: list[int], activation: str) -> Any:
     """Return a stack of linear layers with an activation in between."""
     parts: list[Any] = []
-    for n, m in zip(widths, widths[1:], strict=False):
+    for n, m in pairwise(widths):
         parts += [lib.nn.Linear(n, m), getattr(lib.nn, activation)()]
     return lib.nn.Sequential(*parts[:-1])
 
@@ -32,7 +34,9 @@ def tensor(lib: Any, array: Any) -> Any:
     return lib.from_numpy(np.ascontiguousarray(array))
 
 
-def classifier(lib: Any, widths: list[int], activation: str, optimizer: str, **options: Any) -> Step:
+def classifier(
+    lib: Any, widths: list[int], activation: str, optimizer: str, **options: Any
+) -> Step:
     """Return the training step of an MLP on random digits."""
     rng = np.random.default_rng(0)
     model = layers(lib, widths, activation)
@@ -81,27 +85,54 @@ WORKLOADS: dict[str, Callable[[Any], Step]] = {
 }
 
 
-def compare(make: Callable[[Any], Step], steps: int) -> tuple[float, float]:
-    """Return the median milliseconds of a step: Toumei's, PyTorch's."""
-    sides = [make(tm), make(torch)]
-    times: list[list[float]] = [[], []]
-    for i in range(steps + 3):
-        for side, step in enumerate(sides):
+def worker(side: str, name: str) -> None:
+    """Run steps of one side whenever a line with their number comes in; answer with their times."""
+    step = WORKLOADS[name](__import__(side))
+    for line in sys.stdin:
+        times = []
+        for _ in range(int(line)):
             start = time.perf_counter()
             step()
-            if i >= 3:
-                times[side].append(time.perf_counter() - start)
-    return statistics.median(times[0]) * 1e3, statistics.median(times[1]) * 1e3
+            times.append(time.perf_counter() - start)
+        print(json.dumps(times), flush=True)
+
+
+def compare(name: str, rounds: int, steps: int = 10) -> list[float]:
+    """Return the median milliseconds of a step of each side.
+
+    The sides are processes of their own, as their threads would disturb each other in one.
+    """
+    command = [sys.executable, "-m", "bench.eager", "--worker"]
+    sides = [
+        subprocess.Popen([*command, side, name], stdin=PIPE, stdout=PIPE, text=True)
+        for side in ("toumei", "torch")
+    ]
+    times: list[list[float]] = [[], []]
+    for i in range(rounds + 1):
+        for side, kept in zip(sides, times, strict=True):
+            assert side.stdin is not None and side.stdout is not None
+            print(steps, file=side.stdin, flush=True)
+            measured = json.loads(side.stdout.readline())
+            kept += measured[1:] if i else []  # the first round, and each round's first, warm up
+    for side in sides:
+        side.communicate()
+    return [statistics.median(kept) * 1e3 for kept in times]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("workloads", nargs="*", default=list(WORKLOADS))
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=8, help="of ten steps each (default 8)")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.worker:
+        worker(*args.worker)
+        return
     print(f"{'':4} {'Toumei':>10} {'PyTorch':>10}   PyTorch's time / ours")
     for name in args.workloads:
-        ours, theirs = compare(WORKLOADS[name], args.steps)
+        ours, theirs = compare(name, args.rounds)
         print(f"{name:4} {ours:8.2f}ms {theirs:8.2f}ms   {theirs / ours:.2f}")
 
 

@@ -578,7 +578,9 @@ def test_debug_tells_given_from_made_and_lets_masks_through() -> None:
         mask = tm.tensor([True, False])
         scores = tm.zeros(2).masked_fill(mask, -tm.inf if hasattr(tm, "inf") else -float("inf"))
         assert scores.softmax(0).tolist() == [0, 1]
-        with pytest.raises(AnomalyError, match=r"forward of add.* was given NaN: 1 of the 2 values"):
+        with pytest.raises(
+            AnomalyError, match=r"forward of add.* was given NaN: 1 of the 2 values"
+        ):
             tm.tensor([1.0, float("nan")]) + 1
         with pytest.raises(AnomalyError, match="made the first NaN"):
             scores - scores

@@ -26,7 +26,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     result = call("train", "mlp", *SHORT, "--out", str(folder))
     assert result.exit_code == 0, result.output
     assert "MNIST sample (8,000 + 2,000), embedded" in result.output
-    assert re.search(r"result  test accuracy 0\.\d{4} \(aim: 0\.9650, (missed|reached)\)", result.output)
+    assert re.search(
+        r"result  test accuracy 0\.\d{4} \(aim: 0\.9650, (missed|reached)\)", result.output
+    )
     return folder
 
 
@@ -83,7 +85,9 @@ def test_wrong_calls_say_what_is_wrong(args: list[str], words: str, tmp_path: pa
     assert "Traceback" not in result.output
 
 
-def test_a_run_is_not_overwritten_and_its_options_stay(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_run_is_not_overwritten_and_its_options_stay(
+    run: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     result = call("train", "mlp", *SHORT, "--out", str(run))
     assert result.exit_code == 2 and "holds a run already" in result.output
     result = call("train", "--resume", str(run), "--lr", "0.1")

@@ -1,8 +1,8 @@
 """Toumei (透明, "transparent"): a deep-learning framework that a person can read end to end.
 
-    import toumei as tm
-    from toumei import nn
-    import toumei.nn.functional as F
+import toumei as tm
+from toumei import nn
+import toumei.nn.functional as F
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ def main() -> None:
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Largest learning rate.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same weights.")
 @click.option("--out", type=click.Path(path_type=pathlib.Path), help="Folder for the run.")
-@click.option("--data-dir", type=FOLDER, help="Where the full data sets are.  [default: $TOUMEI_DATA]")
+@click.option(
+    "--data-dir", type=FOLDER, help="Where the full data sets are.  [default: $TOUMEI_DATA]"
+)
 @click.option("--resume", type=RUN, metavar="RUN", help="Go on with a run that was cut off.")
 @click.option("--checkpoint-every", type=click.FloatRange(0), default=30.0, show_default=True,
               metavar="SECONDS", help="How much work a kill may cost.")  # fmt: skip
@@ -141,7 +143,8 @@ def _verdict(summary: dict[str, Any]) -> str:
     reached = "reached" if value >= target else "missed"
     return (
         f"result  {summary['metric']} [bold]{value:.4f}[/bold] "
-        f"(aim: {target:.4f}, {reached}) after {summary['epochs']} epochs, {summary['seconds']:.0f} s"
+        f"(aim: {target:.4f}, {reached}) "
+        f"after {summary['epochs']} epochs, {summary['seconds']:.0f} s"
     )
 
 
@@ -234,15 +237,22 @@ def data_list(data_dir: str | None) -> None:
 @click.option("--data-dir", help="Where to put it.  [default: $TOUMEI_DATA, else the cache]")
 def data_fetch(name: str, data_dir: str | None) -> None:
     """Download the data set NAME; a broken download goes on where it was."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-    from rich.progress import TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     from .data.fetch import fetch
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
         task = bar.add_task(name, total=None)
-        folder = fetch(name, data_dir, lambda done, size: bar.update(task, completed=done, total=size))
+        folder = fetch(
+            name, data_dir, lambda done, size: bar.update(task, completed=done, total=size)
+        )
     click.echo(f"{name} is in {folder}")
 
 

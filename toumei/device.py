@@ -21,7 +21,8 @@ class Generator:
 
     >>> import toumei as tm
     >>> g = tm.Generator().manual_seed(7)
-    >>> a = tm.rand(3, generator=g); g = g.manual_seed(7); bool((tm.rand(3, generator=g) == a).all())
+    >>> a = tm.rand(3, generator=g)
+    >>> bool((tm.rand(3, generator=g.manual_seed(7)) == a).all())
     True
     """
 
@@ -75,7 +76,8 @@ def manual_seed(seed: int) -> Generator:
     """Seed the default generator; the same seed gives the same numbers on every machine.
 
     >>> import toumei as tm
-    >>> _ = tm.manual_seed(0); a = tm.randn(2); _ = tm.manual_seed(0); bool((tm.randn(2) == a).all())
+    >>> _ = tm.manual_seed(0); a = tm.randn(2)
+    >>> _ = tm.manual_seed(0); bool((tm.randn(2) == a).all())
     True
     """
     return _default.manual_seed(seed)

@@ -66,7 +66,11 @@ def _count(name: str, x: Tensor, dim: Dims, keepdim: builtins.bool, mask: Tensor
 
 @numpy_names
 def sum(
-    input: Tensor, dim: Dims = None, *, keepdim: builtins.bool = False, dtype: Any = None,
+    input: Tensor,
+    dim: Dims = None,
+    *,
+    keepdim: builtins.bool = False,
+    dtype: Any = None,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Sum over `dim` of the elements that count.
@@ -80,7 +84,11 @@ def sum(
 
 @numpy_names
 def prod(
-    input: Tensor, dim: Dims = None, *, keepdim: builtins.bool = False, dtype: Any = None,
+    input: Tensor,
+    dim: Dims = None,
+    *,
+    keepdim: builtins.bool = False,
+    dtype: Any = None,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Product over `dim` of the elements that count."""
@@ -88,24 +96,24 @@ def prod(
 
 
 @numpy_names
-def cumsum(
-    input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None
-) -> Tensor:
+def cumsum(input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None) -> Tensor:
     """Running sum along `dim` of the elements that count."""
     return scan.cumsum(_fill("cumsum", input, mask, 0, dtype), dim)
 
 
 @numpy_names
-def cumprod(
-    input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None
-) -> Tensor:
+def cumprod(input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None) -> Tensor:
     """Running product along `dim` of the elements that count."""
     return scan.cumprod(_fill("cumprod", input, mask, 1, dtype), dim)
 
 
 @numpy_names
 def logsumexp(
-    input: Tensor, dim: Dims = None, *, keepdim: builtins.bool = False, dtype: Any = None,
+    input: Tensor,
+    dim: Dims = None,
+    *,
+    keepdim: builtins.bool = False,
+    dtype: Any = None,
     mask: Tensor | None = None,
 ) -> Tensor:
     """ln Σ exp(x) over `dim` of the elements that count."""
@@ -113,7 +121,11 @@ def logsumexp(
 
 
 def logaddexp(
-    input: Tensor, other: Tensor, *, dtype: Any = None, input_mask: Tensor | None = None,
+    input: Tensor,
+    other: Tensor,
+    *,
+    dtype: Any = None,
+    input_mask: Tensor | None = None,
     other_mask: Tensor | None = None,
 ) -> Tensor:
     """ln(exp(input) + exp(other)), without what doesn't count; −∞ where neither does."""
@@ -126,7 +138,11 @@ def logaddexp(
 
 @numpy_names
 def amax(
-    input: Tensor, dim: Dims = None, *, keepdim: builtins.bool = False, dtype: Any = None,
+    input: Tensor,
+    dim: Dims = None,
+    *,
+    keepdim: builtins.bool = False,
+    dtype: Any = None,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Largest over `dim` of the elements that count."""
@@ -135,7 +151,11 @@ def amax(
 
 @numpy_names
 def amin(
-    input: Tensor, dim: Dims = None, *, keepdim: builtins.bool = False, dtype: Any = None,
+    input: Tensor,
+    dim: Dims = None,
+    *,
+    keepdim: builtins.bool = False,
+    dtype: Any = None,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Smallest over `dim` of the elements that count."""
@@ -144,7 +164,11 @@ def amin(
 
 @numpy_names
 def argmax(
-    input: Tensor, dim: int | None = None, *, keepdim: builtins.bool = False, dtype: Any = None,
+    input: Tensor,
+    dim: int | None = None,
+    *,
+    keepdim: builtins.bool = False,
+    dtype: Any = None,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Where the largest of the elements that count is along `dim`, in the input's dtype."""
@@ -154,7 +178,11 @@ def argmax(
 
 @numpy_names
 def argmin(
-    input: Tensor, dim: int | None = None, *, keepdim: builtins.bool = False, dtype: Any = None,
+    input: Tensor,
+    dim: int | None = None,
+    *,
+    keepdim: builtins.bool = False,
+    dtype: Any = None,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Where the smallest of the elements that count is along `dim`, in the input's dtype."""
@@ -164,15 +192,19 @@ def argmin(
 
 @numpy_names
 def median(
-    input: Tensor, dim: int = -1, *, keepdim: builtins.bool = False, dtype: Any = None,
+    input: Tensor,
+    dim: int = -1,
+    *,
+    keepdim: builtins.bool = False,
+    dtype: Any = None,
     mask: Tensor | None = None,
 ) -> Tensor:
     """The middle one along `dim` of the elements that count, the lower of two; NaN if none does."""
     if mask is None:
         x = input if dtype is None else input.to(dtype)
-        return sorting.median(x, dim, keepdim).values  # type: ignore[no-any-return]
+        return sorting.median(x, dim, keepdim).values
     filled = _fill("median", input, mask, math.nan, dtype)
-    return sorting.nanmedian(filled, dim, keepdim).values  # type: ignore[no-any-return]
+    return sorting.nanmedian(filled, dim, keepdim).values
 
 
 # --- means and moments ---------------------------------------------------------------------------
@@ -180,7 +212,11 @@ def median(
 
 @numpy_names
 def mean(
-    input: Tensor, dim: Dims = None, *, keepdim: builtins.bool = False, dtype: Any = None,
+    input: Tensor,
+    dim: Dims = None,
+    *,
+    keepdim: builtins.bool = False,
+    dtype: Any = None,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Mean over `dim` of the elements that count; NaN if none does."""
@@ -192,8 +228,13 @@ def mean(
 
 @numpy_names
 def var(
-    input: Tensor, dim: Dims = None, unbiased: builtins.bool | None = None, *,
-    correction: float | None = None, keepdim: builtins.bool = False, dtype: Any = None,
+    input: Tensor,
+    dim: Dims = None,
+    unbiased: builtins.bool | None = None,
+    *,
+    correction: float | None = None,
+    keepdim: builtins.bool = False,
+    dtype: Any = None,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Variance Σ (x − mean)²/(n − correction) over `dim` of the n elements that count.
@@ -209,8 +250,13 @@ def var(
 
 @numpy_names
 def std(
-    input: Tensor, dim: Dims = None, unbiased: builtins.bool | None = None, *,
-    correction: float | None = None, keepdim: builtins.bool = False, dtype: Any = None,
+    input: Tensor,
+    dim: Dims = None,
+    unbiased: builtins.bool | None = None,
+    *,
+    correction: float | None = None,
+    keepdim: builtins.bool = False,
+    dtype: Any = None,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Standard deviation √var over `dim` of the elements that count; see `var`."""
@@ -221,8 +267,13 @@ def std(
 
 @numpy_names
 def norm(
-    input: Tensor, ord: float = 2.0, dim: Dims = None, *, keepdim: builtins.bool = False,
-    dtype: Any = None, mask: Tensor | None = None,
+    input: Tensor,
+    ord: float = 2.0,
+    dim: Dims = None,
+    *,
+    keepdim: builtins.bool = False,
+    dtype: Any = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """(Σ |x|^ord)^(1/ord) over `dim` of the elements that count."""
     filled = _fill("norm", input, mask, math.inf if ord == -math.inf else 0, dtype)
@@ -232,7 +283,12 @@ def norm(
 
 @numpy_names
 def normalize(
-    input: Tensor, ord: float, dim: int, *, eps: float = 1e-12, dtype: Any = None,
+    input: Tensor,
+    ord: float,
+    dim: int,
+    *,
+    eps: float = 1e-12,
+    dtype: Any = None,
     mask: Tensor | None = None,
 ) -> Tensor:
     """x/max(norm, eps) along `dim`; 0 where an element doesn't count."""
@@ -244,9 +300,7 @@ def normalize(
 
 
 @numpy_names
-def softmax(
-    input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None
-) -> Tensor:
+def softmax(input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None) -> Tensor:
     """exp(x)/Σ exp(x) along `dim` of the elements that count; 0 for the others."""
     return rowwise.softmax(_fill("softmax", input, mask, -math.inf, dtype), dim)
 
@@ -260,8 +314,6 @@ def log_softmax(
 
 
 @numpy_names
-def softmin(
-    input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None
-) -> Tensor:
+def softmin(input: Tensor, dim: int, *, dtype: Any = None, mask: Tensor | None = None) -> Tensor:
     """softmax of −x: exp(−x)/Σ exp(−x) along `dim` of the elements that count."""
     return rowwise.softmax(-_fill("softmin", input, mask, math.inf, dtype), dim)

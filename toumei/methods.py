@@ -73,7 +73,12 @@ class TensorMethods(LinalgMethods):
     cumsum_, cumprod_ = in_place(scan.cumsum), in_place(scan.cumprod)
     # shape
     reshape, reshape_as, view = shapes.reshape, shapes.reshape_as, shapes.view
-    view_as, flatten, unflatten, ravel = shapes.view_as, shapes.flatten, shapes.unflatten, shapes.ravel
+    view_as, flatten, unflatten, ravel = (
+        shapes.view_as,
+        shapes.flatten,
+        shapes.unflatten,
+        shapes.ravel,
+    )
     squeeze, unsqueeze, permute = shapes.squeeze, shapes.unsqueeze, shapes.permute
     transpose, swapaxes, swapdims = shapes.transpose, shapes.swapaxes, shapes.swapdims
     movedim, moveaxis, t, adjoint = shapes.movedim, shapes.moveaxis, shapes.t, shapes.adjoint

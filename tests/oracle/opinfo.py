@@ -25,13 +25,33 @@ from torch.testing._internal.common_methods_invocations import op_db
 import toumei as tm
 from toumei.errors import ToumeiError
 
-RANDOM = set(
-    "bernoulli cauchy exponential geometric log_normal multinomial normal rand_like randint "
-    "randint_like randn randn_like uniform nn.functional.alpha_dropout nn.functional.dropout "
-    "nn.functional.dropout2d nn.functional.dropout3d nn.functional.feature_alpha_dropout "
-    "nn.functional.rrelu empty empty_like empty_permuted empty_strided new_empty "
-    "new_empty_strided".split()
-)
+RANDOM = {
+    "bernoulli",
+    "cauchy",
+    "exponential",
+    "geometric",
+    "log_normal",
+    "multinomial",
+    "normal",
+    "rand_like",
+    "randint",
+    "randint_like",
+    "randn",
+    "randn_like",
+    "uniform",
+    "nn.functional.alpha_dropout",
+    "nn.functional.dropout",
+    "nn.functional.dropout2d",
+    "nn.functional.dropout3d",
+    "nn.functional.feature_alpha_dropout",
+    "nn.functional.rrelu",
+    "empty",
+    "empty_like",
+    "empty_permuted",
+    "empty_strided",
+    "new_empty",
+    "new_empty_strided",
+}
 
 SWAPPED = {"nn.functional.embedding", "nn.functional.embedding_bag"}  # the database's lambda swaps
 
@@ -201,14 +221,20 @@ def gradients(pairs: list[Any], made: list[Any], create_graph: bool) -> list[tup
     """Return our and PyTorch's gradients of a random weighing of the results."""
     rng = np.random.default_rng(0)
     weights = [rng.normal(size=tuple(b.shape)).astype(str(b.dtype)[6:]) for _, b in pairs]
+    options = {"create_graph": create_graph, "retain_graph": True, "allow_unused": True}
+    starts = [np.asarray(w) for w in weights]
     theirs = torch.autograd.grad(
-        [b for _, b in pairs], [p for p, _ in made], [torch.from_numpy(np.asarray(w)) for w in weights],
-        create_graph=create_graph, retain_graph=True, allow_unused=True,
-    )  # fmt: skip
+        [b for _, b in pairs],
+        [p for p, _ in made],
+        [torch.from_numpy(w) for w in starts],
+        **options,
+    )
     mine = tm.autograd.grad(
-        [a for a, _ in pairs], [t for _, t in made], [tm.from_numpy(np.asarray(w)) for w in weights],
-        create_graph=create_graph, retain_graph=True, allow_unused=True,
-    )  # fmt: skip
+        [a for a, _ in pairs],
+        [t for _, t in made],
+        [tm.from_numpy(w) for w in starts],
+        **options,
+    )
     return list(zip(mine, theirs, strict=True))
 
 
@@ -245,8 +271,12 @@ def run(name: str, variants: list[Any], stop: bool = False) -> Outcome:
     good = total = 0
     problem = ""
     for info in variants:
-        in_place = [getattr(tm.Tensor, name + "_")] if info.variant_test_name == "in_place" else None
-        for sample in info.sample_inputs("cpu", torch.float64, requires_grad=info.supports_autograd):
+        in_place = (
+            [getattr(tm.Tensor, name + "_")] if info.variant_test_name == "in_place" else None
+        )
+        for sample in info.sample_inputs(
+            "cpu", torch.float64, requires_grad=info.supports_autograd
+        ):
             for function in in_place or functions:
                 around = AROUND.get(f"{name}/{info.variant_test_name}")
                 function = function if around is None else around(function)
@@ -295,12 +325,16 @@ def table(results: list[tuple[str, Outcome]]) -> str:
     ]
     for name, o in there:
         if o.good < o.total:
-            lines.append(f"| `{name}` | {o.good} of {o.total} | {o.problem.replace('|', '/')[:110]} |")
+            lines.append(
+                f"| `{name}` | {o.good} of {o.total} | {o.problem.replace('|', '/')[:110]} |"
+            )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("names", nargs="*")
     parser.add_argument("--all", action="store_true", help="run every op, a line each")
     parser.add_argument("--write", metavar="FILE", help="run every op and write the table")

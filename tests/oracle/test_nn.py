@@ -74,9 +74,7 @@ CASES = [*((name, options, [X]) for name, options in ACTIVATIONS), *LOSSES]
 
 
 def build(library: Any, name: str, options: dict[str, Any]) -> Any:
-    values = {
-        k: library.tensor(v) if isinstance(v, np.ndarray) else v for k, v in options.items()
-    }
+    values = {k: library.tensor(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
     return getattr(library.nn, name)(**values).double()
 
 

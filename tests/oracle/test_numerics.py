@@ -65,8 +65,10 @@ OSCILLATING: dict[str, tuple[Callable[[Array], Array], Callable[[Any], Any]]] = 
     "j1": (bessel.j1, lambda x: mp.besselj(1, x)),
     "y0": (bessel.y0, lambda x: mp.bessely(0, x)),
     "y1": (bessel.y1, lambda x: mp.bessely(1, x)),
-    "spherical j3": (lambda x: bessel.spherical(3, x), lambda x: mp.sqrt(mp.pi / 2 / x)
-                     * mp.besselj(3.5, x)),
+    "spherical j3": (
+        lambda x: bessel.spherical(3, x),
+        lambda x: mp.sqrt(mp.pi / 2 / x) * mp.besselj(3.5, x),
+    ),
     "airy of −x": (lambda x: bessel.airy_ai(-x), lambda x: mp.airyai(-x)),
     "airy′ of −x": (lambda x: bessel.airy_ai(-x, True), lambda x: mp.airyai(-x, derivative=1)),
     "lgamma of −x": (lambda x: gamma.lgamma(-x), lambda x: mp.re(mp.loggamma(-x))),

@@ -170,7 +170,7 @@ class Subset(Dataset[T]):
 
     def __getitem__(self, index: Any) -> T:
         if isinstance(index, list):
-            return self.dataset[[self.indices[i] for i in index]]  # type: ignore[no-any-return]
+            return self.dataset[[self.indices[i] for i in index]]
         sample: T = self.dataset[self.indices[index]]
         return sample
 

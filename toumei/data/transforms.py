@@ -290,7 +290,7 @@ class Pad(Transform):
         left, top, right, bottom = self.padding
         if self.padding_mode != "constant":
             widths = ((0, 0), (0, 0), (top, bottom), (left, right))
-            return np.pad(images, widths, mode=self.padding_mode)  # type: ignore[call-overload,no-any-return]
+            return np.pad(images, widths, mode=self.padding_mode)  # type: ignore[call-overload]
         n, channels, height, width = images.shape
         shape = (n, channels, top + height + bottom, left + width + right)
         result = np.empty(shape, images.dtype)

@@ -7,6 +7,7 @@ Rumelhart, Hinton, Williams, "Learning representations by back-propagating error
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from .. import nn
 from ..tensor import Tensor
@@ -34,7 +35,7 @@ class MLP(nn.Module):
         self, inputs: int, hidden: Sequence[int], outputs: int, dropout: float = 0.0
     ) -> None:
         widths = [inputs, *hidden]
-        self.hidden = [nn.Linear(n, m) for n, m in zip(widths, widths[1:], strict=False)]
+        self.hidden = [nn.Linear(n, m) for n, m in pairwise(widths)]
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(widths[-1], outputs)
 

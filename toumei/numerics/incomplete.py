@@ -64,6 +64,7 @@ def _complement(value: Array, wanted: bool) -> Array:
 
 def _prefactor(a: Array, x: Array) -> Array:
     """Return xᵃ·e⁻ˣ/Γ(a), for large a by Stirling's series, so that large logarithms cancel."""
+
     def large(a: Array, x: Array) -> Array:
         return np.exp(a * _log_minus((x - a) / a) - stirling(a)) * np.sqrt(a / (2 * math.pi))
 

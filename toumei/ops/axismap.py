@@ -82,7 +82,7 @@ class AxisMap(Indexing):
 
 def along(x: Tensor, dim: int, rule: Rule) -> Tensor:
     """Apply a rule along a dimension."""
-    return apply(AxisMap(dim, rule), x)  # type: ignore[no-any-return]
+    return apply(AxisMap(dim, rule), x)
 
 
 @lru_cache(maxsize=256)

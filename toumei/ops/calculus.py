@@ -31,7 +31,10 @@ def _from(x: Tensor, dim: int, start: int | None, end: int | None = None) -> Ten
 
 @numpy_names
 def diff(
-    input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None,
+    input: Tensor,
+    n: int = 1,
+    dim: int = -1,
+    prepend: Tensor | None = None,
     append: Tensor | None = None,
 ) -> Tensor:
     """Differences x[i + 1] − x[i] along `dim`, taken n times.  Shape: (…, m, …) -> (…, m − n, …)

@@ -132,7 +132,7 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
 def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     """Make a tensor, without a copy where the data is a tensor or an array already."""
     if isinstance(data, Value):
-        return data.to(dtype_of(dtype, data._data.dtype))  # type: ignore[attr-defined,no-any-return]
+        return data.to(dtype_of(dtype, data._data.dtype))  # type: ignore[attr-defined]
     if isinstance(data, np.ndarray) and data.dtype in RANK:
         return from_numpy(data).to(dtype_of(dtype, data.dtype))
     return tensor(data, dtype=dtype)
@@ -183,7 +183,11 @@ def full_like(
 
 
 def arange(
-    start: float, end: float | None = None, step: float = 1, *, dtype: Any = None,
+    start: float,
+    end: float | None = None,
+    step: float = 1,
+    *,
+    dtype: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """The numbers start, start + step, … below `end`.  Shape: -> (⌈(end − start)/step⌉)
@@ -215,7 +219,12 @@ def linspace(
 
 
 def logspace(
-    start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None,
+    start: Any,
+    end: Any,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """base to the power of `steps` numbers from `start` to `end`.  Shape: -> (steps)
@@ -277,6 +286,7 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool 
     """Ones on the diagonal, zeros elsewhere.  Shape: -> (n, m)"""
     rows, columns = _shape((n, n if m is None else m))
     return _finish(np.eye(rows, columns, dtype=dtype_of(dtype)), requires_grad)
+
 
 # --- like another tensor -------------------------------------------------------------------------
 

@@ -187,7 +187,7 @@ def embedding(
     _refuse_sparse(call, weight, sparse)
     if max_norm is not None:
         _shorten(weight, input, max_norm, norm_type)
-    return apply(Embedding(padding, scale_grad_by_freq), weight, input)  # type: ignore[no-any-return]
+    return apply(Embedding(padding, scale_grad_by_freq), weight, input)
 
 
 def _refuse_sparse(call: str, weight: Tensor, sparse: bool) -> None:

@@ -146,7 +146,7 @@ def _linear(input: Tensor, at: Sequence[Tensor], sizes: Sequence[int]) -> Tensor
             weight = w[c] * weight
         places = [f + c for f, c in zip(low, corner, strict=True)]
         total = _taken(input, places, sizes) * weight.unsqueeze(1) + total
-    return total  # type: ignore[no-any-return]
+    return total
 
 
 def _cubic(input: Tensor, at: Sequence[Tensor], sizes: Sequence[int], inside: Inside) -> Tensor:
@@ -157,7 +157,7 @@ def _cubic(input: Tensor, at: Sequence[Tensor], sizes: Sequence[int], inside: In
         places = [round(inside(f + (k - 1), n)) for f, k, n in zip(low, (i, j), sizes, strict=True)]
         weight = weights[0][i] * weights[1][j]
         total = _taken(input, places, sizes) * weight.unsqueeze(1) + total
-    return total  # type: ignore[no-any-return]
+    return total
 
 
 def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:

@@ -85,7 +85,7 @@ def pad(
         raise OpError(f"{call}: pad needs two numbers for each of at most {input.ndim} dimensions")
     pairs = tuple(zip(numbers[0::2], numbers[1::2], strict=True))
     if mode == "constant":
-        return apply(Pad(pairs[::-1], float(value or 0)), input)  # type: ignore[no-any-return]
+        return apply(Pad(pairs[::-1], float(value or 0)), input)
     if mode not in ("reflect", "replicate", "circular"):
         raise OpError(f"{call}: mode must be 'constant', 'reflect', 'replicate' or 'circular'")
     if value:

@@ -301,7 +301,7 @@ def multinomial(
         raise OpError(f"{call}: {num_samples} of {n} can't be drawn without replacement")
     shape = (*input.shape[:-1], num_samples if replacement else n)
     u = _draw(UniformDraw(shape, np.dtype("float64")), generator)
-    return apply(Multinomial(num_samples, replacement), input.detach(), u)  # type: ignore[no-any-return]
+    return apply(Multinomial(num_samples, replacement), input.detach(), u)
 
 
 # --- methods: each draws what the in-place method of the same name puts into a tensor -----------

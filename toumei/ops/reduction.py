@@ -383,6 +383,8 @@ def pick(x: Tensor, indices: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
     if x.ndim == 0:
         return ValuesIndices(x.clone(), indices)
     values = x.gather(dim, indices)
-    return ValuesIndices(values, indices) if keepdim else ValuesIndices(
-        values.squeeze(dim), indices.squeeze(dim)
+    return (
+        ValuesIndices(values, indices)
+        if keepdim
+        else ValuesIndices(values.squeeze(dim), indices.squeeze(dim))
     )

@@ -324,7 +324,11 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
 
 @numpy_names
 def quantile(
-    input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
+    input: Tensor,
+    q: Any,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
     interpolation: str = "linear",
 ) -> Tensor:
     """The value below which the share `q` of the elements lies, along `dim` (of all if None).
@@ -349,7 +353,11 @@ def quantile(
 
 @numpy_names
 def nanquantile(
-    input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
+    input: Tensor,
+    q: Any,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
     interpolation: str = "linear",
 ) -> Tensor:
     """As `quantile`, of the elements that are not NaN."""
@@ -401,8 +409,10 @@ def _arrange(values: Tensor, x: Tensor, q: Any, dim: int | None, keepdim: bool) 
     values = movedim(values, -1, 0)
     if keepdim:
         one = (1,) * x.ndim
-        values = values.reshape(-1, *one) if dim is None or not x.ndim else values.unsqueeze(
-            normal_dim_of("quantile", x, dim) + 1
+        values = (
+            values.reshape(-1, *one)
+            if dim is None or not x.ndim
+            else values.unsqueeze(normal_dim_of("quantile", x, dim) + 1)
         )
     many = isinstance(q, tuple | list) or getattr(q, "ndim", 0) > 0
     return values if many else values[0]

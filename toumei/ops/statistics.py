@@ -52,7 +52,11 @@ def _root(variance: Tensor) -> Tensor:
 
 @numpy_names
 def var(
-    input: Tensor, dim: Dim = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    input: Tensor,
+    dim: Dim = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
     correction: float | None = None,
 ) -> Tensor:
     """Variance Σ (x − mean)² / (n − correction) over `dim`.  Shape: (…) -> (…) without dim
@@ -73,7 +77,11 @@ def var(
 
 @numpy_names
 def std(
-    input: Tensor, dim: Dim = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    input: Tensor,
+    dim: Dim = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
     correction: float | None = None,
 ) -> Tensor:
     """Standard deviation √var over `dim`; see `var`.  Shape: (…) -> (…) without dim"""
@@ -82,7 +90,11 @@ def std(
 
 @numpy_names
 def var_mean(
-    input: Tensor, dim: Dim = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    input: Tensor,
+    dim: Dim = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
     correction: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Variance and mean over `dim`; see `var`."""
@@ -91,7 +103,11 @@ def var_mean(
 
 @numpy_names
 def std_mean(
-    input: Tensor, dim: Dim = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    input: Tensor,
+    dim: Dim = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
     correction: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Standard deviation and mean over `dim`; see `var`."""
@@ -100,7 +116,10 @@ def std_mean(
 
 
 def cov(
-    input: Tensor, *, correction: int = 1, fweights: Tensor | None = None,
+    input: Tensor,
+    *,
+    correction: int = 1,
+    fweights: Tensor | None = None,
     aweights: Tensor | None = None,
 ) -> Tensor:
     """Covariance of the rows: Σ w·(x − mean)(x − mean)ᵀ / norm.  Shape: (n, observations) -> (n, n)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..nn import Module
     from ..train.trainer import Trainer
 
+
 @dataclass(frozen=True)
 class Options:
     """How a recipe is run; what is None takes the recipe's own value."""

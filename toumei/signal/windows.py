@@ -45,9 +45,7 @@ def _window(
     return tensor(values, dtype=dtype_of(dtype), requires_grad=requires_grad)
 
 
-def bartlett(
-    M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False
-) -> Tensor:
+def bartlett(M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A triangle, 1 − |2k/n − 1|.  Shape: -> (M)
 
     >>> import toumei as tm
@@ -81,9 +79,7 @@ def general_hamming(
     return general_cosine(M, a=a, sym=sym, dtype=dtype, requires_grad=requires_grad)
 
 
-def hamming(
-    M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False
-) -> Tensor:
+def hamming(M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A raised cosine, 0.54 − 0.46·cos(2πk/n).  Shape: -> (M)"""
     return general_hamming(M, alpha=0.54, sym=sym, dtype=dtype, requires_grad=requires_grad)
 
@@ -93,17 +89,13 @@ def hann(M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = F
     return general_hamming(M, alpha=0.5, sym=sym, dtype=dtype, requires_grad=requires_grad)
 
 
-def blackman(
-    M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False
-) -> Tensor:
+def blackman(M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A sum of three cosines with the coefficients 0.42, 0.5, 0.08.  Shape: -> (M)"""
     a = (0.42, 0.5, 0.08)
     return general_cosine(M, a=a, sym=sym, dtype=dtype, requires_grad=requires_grad)
 
 
-def nuttall(
-    M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False
-) -> Tensor:
+def nuttall(M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Nuttall's sum of four cosines with the lowest side lobes (−98 dB).  Shape: -> (M)"""
     a = (0.3635819, 0.4891775, 0.1365995, 0.0106411)
     return general_cosine(M, a=a, sym=sym, dtype=dtype, requires_grad=requires_grad)
@@ -115,7 +107,12 @@ def cosine(M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool =
 
 
 def exponential(
-    M: int, *, center: float | None = None, tau: float = 1.0, sym: bool = True, dtype: Any = None,
+    M: int,
+    *,
+    center: float | None = None,
+    tau: float = 1.0,
+    sym: bool = True,
+    dtype: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Exponential decay from the centre, exp(−|k − center|/τ).  Shape: -> (M)

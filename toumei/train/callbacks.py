@@ -164,7 +164,7 @@ class HistoryLog(Callback):
 
 
 class LossPlot(Callback):
-    """Draws the history to a picture after each epoch, at most every few seconds, and at the end."""
+    """Draws the history to a picture at the end and meanwhile, at most every few seconds."""
 
     def __init__(self, path: Path, title: str = "", seconds: float = 15.0) -> None:
         self.path, self.title, self.seconds = path, title, seconds

@@ -36,7 +36,8 @@ def top_k_accuracy(output: Tensor, target: Tensor, k: int = 5) -> Tensor:
     """
     if output.ndim != 2 or target.ndim != 1 or len(output) != len(target):
         raise OpError(
-            f"accuracy needs scores (N, C) and classes (N), got {spec_of(output)} and {spec_of(target)}"
+            "accuracy needs scores (N, C) and classes (N), "
+            f"got {spec_of(output)} and {spec_of(target)}"
         )
     scores, classes = output.numpy(), target.numpy()
     if k == 1:
@@ -48,14 +49,14 @@ def top_k_accuracy(output: Tensor, target: Tensor, k: int = 5) -> Tensor:
 
 @no_grad()
 def absolute_error(output: Tensor, target: Tensor) -> Tensor:
-    """|output − target|, averaged over everything but the first dimension.  Shape: (N, …) -> (N)"""
+    """|output − target|, averaged over all but the first dimension.  Shape: (N, …) -> (N)"""
     difference = (output - target).abs()
     return difference.reshape(len(output), -1).mean(dim=1)
 
 
 @no_grad()
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
-    """(output − target)², averaged over everything but the first dimension.  Shape: (N, …) -> (N)"""
+    """(output − target)², averaged over all but the first dimension.  Shape: (N, …) -> (N)"""
     difference = output - target
     return (difference * difference).reshape(len(output), -1).mean(dim=1)
 
@@ -66,4 +67,6 @@ def confusion_matrix(output: Any, target: Any, classes: int) -> np.ndarray[Any, 
     Shape: output (N, C) scores, target (N) classes -> (C, C) int64
     """
     guess = output.detach().numpy().argmax(1)
-    return np.bincount(target.numpy() * classes + guess, minlength=classes**2).reshape(classes, classes)
+    return np.bincount(target.numpy() * classes + guess, minlength=classes**2).reshape(
+        classes, classes
+    )

@@ -20,7 +20,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 NOT_DRAWN = {"epoch", "lr", "seconds"}
 
 
-def new_figure(panels: int, width: float = 5.2, height: float = 3.9) -> tuple[Figure, Sequence[Axes]]:
+def new_figure(
+    panels: int, width: float = 5.2, height: float = 3.9
+) -> tuple[Figure, Sequence[Axes]]:
     """Return a figure with panels side by side, without a window or a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -60,7 +62,14 @@ def plot_history(runs: Mapping[str, History], path: str | os.PathLike[str]) -> N
         for colour, (name, history) in zip(_cycle(len(runs)), runs.items(), strict=True):
             label = f"{name}, " if len(runs) > 1 else ""
             _line(ax, history, measure, colour, f"{label}training", "-")
-            _line(ax, history, f"validation_{measure}", _other(colour, len(runs)), f"{label}validation", "--")
+            _line(
+                ax,
+                history,
+                f"validation_{measure}",
+                _other(colour, len(runs)),
+                f"{label}validation",
+                "--",
+            )
         ax.set(xlabel="epoch", ylabel=measure.replace("_", " "))
         _whole_epochs(ax)
         if measure == "loss" and _spans_decades(runs):

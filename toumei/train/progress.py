@@ -73,7 +73,9 @@ class Progress(Callback):
         self.drawn = now
         rate = (count - self.seen) / max(now - self.started, 1e-9)
         numbers = [f"{SHORT.get(k, k)} {show(v)}" for k, v in trainer.running.means().items()]
-        self.bar.update(self.task, advance=1, numbers="  ".join([*numbers, f"{rate:,.0f} samples/s"]))
+        self.bar.update(
+            self.task, advance=1, numbers="  ".join([*numbers, f"{rate:,.0f} samples/s"])
+        )
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
         assert self.console is not None
@@ -81,7 +83,9 @@ class Progress(Callback):
         if not self.headed:
             self.console.print(table_line(list(row), bold=True))
             self.headed = True
-        self.console.print(table_line([show(v, c) for c, v in row.items()], list(row)), highlight=False)
+        self.console.print(
+            table_line([show(v, c) for c, v in row.items()], list(row)), highlight=False
+        )
 
     def on_fit_end(self, trainer: Trainer) -> None:
         if self.bar is not None:
@@ -97,7 +101,9 @@ def show(value: Any, column: str = "") -> str:
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e3 or value == 0 else f"{value:.1e}"
 
 
-def table_line(cells: Sequence[str], columns: Sequence[str] | None = None, bold: bool = False) -> str:
+def table_line(
+    cells: Sequence[str], columns: Sequence[str] | None = None, bold: bool = False
+) -> str:
     """Write the cells of a row, each as wide as the name of its column."""
     names = [_short(c) for c in (columns or cells)]
     shown = names if columns is None else cells
