@@ -350,7 +350,9 @@ def main() -> None:
             print(f"{mark} {name:45} {o.good:4}/{o.total:<4} {o.problem[:100]}", flush=True)
         print(sum(o.total > 0 and o.good == o.total for _, o in results), "op names complete")
         if args.write:
-            pathlib.Path(args.write).write_text(table(results), encoding="utf-8")
+            path = pathlib.Path(args.write)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(table(results), encoding="utf-8")
     for name in args.names:
         outcome = run(name, infos()[name], stop=not args.all)
         print(f"{name}: {outcome.good} of {outcome.total} samples agree {outcome.problem}")
