@@ -115,11 +115,11 @@ class Histc(Op):
         yield Case(cls(3, 0.0, 0.0), (rng.normal(size=(5,)),))
 
 
-def _limits(xp: Any, x: Array, low: float, high: float) -> tuple[float, float]:
+def _limits(xp: Any, x: Array, low: float, high: float, margin: float = 1.0) -> tuple[float, float]:
     """Return the limits of a histogram; those of the data where they are equal."""
     if low == high and x.size:
         low, high = float(xp.min(x)), float(xp.max(x))
-    return (low - 1, high + 1) if low == high else (low, high)
+    return (low - margin, high + margin) if low == high else (low, high)
 
 
 # --- histograms ----------------------------------------------------------------------------------
@@ -169,8 +169,8 @@ def histogram(
     if isinstance(bins, Value):
         edges = numbers_of("histogram", bins)
     else:
-        low, high = (0.0, 0.0) if range is None else range
-        edges = np.linspace(*_limits(np, x, low, high), bins + 1, dtype=x.dtype)
+        low, high = range if range is not None else (0.0, 0.0 if x.size else 1.0)
+        edges = np.linspace(*_limits(np, x, low, high, margin=0.5), bins + 1, dtype=x.dtype)
     if edges.ndim != 1 or len(edges) < 2 or (np.diff(edges) < 0).any():
         raise OpError("histogram: the edges must be a vector of at least two numbers in order")
     flat = x.reshape(-1)
