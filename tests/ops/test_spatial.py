@@ -59,7 +59,7 @@ def test_chunks_of_samples_give_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     x, w = normal(7, 3, 6, 5).requires_grad_(), normal(4, 3, 3, 3).requires_grad_()
     results = []
     for size in (1, 1 << 30):
-        monkeypatch.setattr("toumei.ops.conv._CHUNK_BYTES", size)
+        monkeypatch.setattr("toumei.ops.convolution._CHUNK_BYTES", size)
         y = F.conv2d(x, w, normal(4), stride=2)
         results.append([y, *tm.autograd.grad((y**2).sum(), [x, w])])
     for a, b in zip(*results, strict=True):
