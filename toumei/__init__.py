@@ -8,6 +8,7 @@ import toumei.nn.functional as F
 from __future__ import annotations
 
 import importlib
+from math import e, inf, nan, pi
 from typing import TYPE_CHECKING, Any
 
 from . import autograd, errors, linalg, testing
@@ -29,9 +30,14 @@ from .config import (
     set_default_dtype,
     uint8,
 )
+from .config import float32 as float
+from .config import float64 as double
+from .config import int32 as int
+from .config import int64 as long
 from .device import (
     Generator,
     default_generator,
+    device,
     get_rng_state,
     initial_seed,
     manual_seed,
@@ -68,6 +74,11 @@ _LAZY = {
     "viz": "",
 }
 
+# Names of memory formats, for `memory_format=`.
+preserve_format = "preserve_format"
+contiguous_format = "contiguous_format"
+channels_last = "channels_last"
+
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
@@ -89,29 +100,41 @@ __all__ = [
     "Tensor",
     "autograd",
     "bool",
+    "channels_last",
+    "contiguous_format",
     "data",
     "debug",
     "default_generator",
+    "device",
+    "double",
+    "e",
     "enable_grad",
     "errors",
+    "float",
     "float32",
     "float64",
     "get_default_dtype",
     "get_rng_state",
     "inference_mode",
+    "inf",
     "initial_seed",
+    "int",
     "int32",
     "int64",
     "io",
     "is_grad_enabled",
     "linalg",
     "load",
+    "long",
     "manual_seed",
     "masked",
     "models",
+    "nan",
     "nn",
     "no_grad",
     "optim",
+    "pi",
+    "preserve_format",
     "recipes",
     "save",
     "set_default_dtype",

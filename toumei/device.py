@@ -7,13 +7,65 @@ counter moves on, so a draw depends on nothing but (seed, counter, element index
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from .errors import OpError
+
 xp: ModuleType = np
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class device(str):  # noqa: N801  (PyTorch's name)
+    """Where a tensor lives: "cpu", the only place there is.  It compares as the string does.
+
+    Raises:
+        OpError: another device is named.
+
+    >>> import toumei as tm
+    >>> tm.device("cpu").type
+    'cpu'
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, type: str = "cpu", index: int | None = None) -> device:
+        if str(type) not in ("cpu", "cpu:0") or index not in (None, 0):
+            at = "" if index is None else f":{index}"
+            raise OpError(f"device '{type}{at}': the only device is 'cpu'")
+        return super().__new__(cls, "cpu")
+
+    @property
+    def type(self) -> str:
+        return str(self)
+
+    @property
+    def index(self) -> None:  # type: ignore[override]
+        return None
+
+    def __repr__(self) -> str:
+        return "device(type='cpu')"
+
+
+CPU = device("cpu")
+
+
+def on_cpu(function: F) -> F:
+    """Let a function that makes tensors take PyTorch's `device`: None or "cpu"."""
+
+    @functools.wraps(function)
+    def placed(*args: Any, **kwargs: Any) -> Any:
+        if "device" in kwargs:
+            device(kwargs.pop("device") or "cpu")
+        return function(*args, **kwargs)
+
+    return cast(F, placed)
 
 
 class Generator:

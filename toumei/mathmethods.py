@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from .ops import arithmetic, bessel, choice, elementwise, logic, rounding, special, trigonometry
 from .tape import Value
 from .views import in_place
 
 if TYPE_CHECKING:
     from .tensor import Tensor
+
+
+# What == compares with by elements; anything else is just different, as `x == None`.
+_OPERANDS = (Value, np.ndarray, np.generic, bool, int, float)
 
 
 class MathMethods(Value):
@@ -138,7 +144,13 @@ class MathMethods(Value):
     __or__ = __ror__ = bitwise_or
     __xor__ = __rxor__ = bitwise_xor
     __lshift__, __rshift__ = bitwise_left_shift, bitwise_right_shift
-    __eq__, __ne__ = eq, ne  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> Any:
+        return logic.eq(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+
+    def __ne__(self, other: object) -> Any:
+        return logic.ne(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+
     __lt__, __le__, __gt__, __ge__ = lt, le, gt, ge
     __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_
     __ifloordiv__, __imod__, __ipow__ = floor_divide_, remainder_, pow_

@@ -15,6 +15,7 @@ from .ops import (
     counting,
     creation,
     indexing,
+    kinds,
     parts,
     random,
     rearrange,
@@ -48,9 +49,16 @@ class TensorMethods(LinalgMethods):
     def T(self) -> Tensor:  # noqa: N802
         return shapes.permute(cast("Tensor", self), *reversed(range(len(self._data.shape))))
 
+    @property
+    def nbytes(self) -> int:
+        return int(self._data.size * self._data.dtype.itemsize)
+
     mT = mH = property(shapes.adjoint)  # noqa: N815
     H = property(shapes.matrix_H)
 
+    # kinds
+    numel = nelement = kinds.numel
+    is_floating_point, is_complex = kinds.is_floating_point, kinds.is_complex
     # reduction, scan, sorting
     sum, mean, prod = reduction.sum, reduction.mean, reduction.prod
     nansum, nanmean, logsumexp = reduction.nansum, reduction.nanmean, reduction.logsumexp

@@ -14,6 +14,8 @@ import numpy as np
 
 from .backward import run_backward
 from .config import bool_, float32, float64, int32, int64, uint8
+from .device import CPU
+from .device import device as device_type
 from .errors import GradError, OpError, OpTypeError
 from .methods import TensorMethods
 from .op import Array, DType
@@ -80,8 +82,8 @@ class Tensor(TensorMethods):
         return len(self._data.shape)
 
     @property
-    def device(self) -> str:
-        return "cpu"
+    def device(self) -> device_type:
+        return CPU
 
     @property
     def itemsize(self) -> int:
@@ -95,19 +97,11 @@ class Tensor(TensorMethods):
         """Return the number of dimensions."""
         return self.ndim
 
-    def numel(self) -> int:
-        """Return the number of elements."""
-        return self.shape.numel()
-
-    nelement = numel
+    ndimension = dim
 
     def element_size(self) -> int:
         """Return the bytes of one element."""
         return self.itemsize
-
-    def is_floating_point(self) -> bool:
-        """Tell whether the dtype is float32 or float64."""
-        return self.dtype.kind == "f"
 
     def is_contiguous(self) -> bool:
         """Tell whether the elements lie in memory in the order of their indices."""
@@ -265,13 +259,16 @@ class Tensor(TensorMethods):
 
     # --- out into the world ---
 
-    def numpy(self) -> Array:
+    def numpy(self, *, force: bool = False) -> Array:
         """Return the array itself: memory is shared.
+
+        Args:
+            force: detach a tensor that requires grad instead of refusing it.
 
         Raises:
             GradError: the tensor requires grad: say `.detach().numpy()`.
         """
-        if self.requires_grad:
+        if self.requires_grad and not force:
             raise GradError("numpy() on a tensor that requires grad: use .detach().numpy()")
         return self._array()
 
@@ -320,8 +317,7 @@ class Tensor(TensorMethods):
         copy = flags[1] if len(flags) > 1 else copy
         for arg in (*args, device):
             if isinstance(arg, str) and arg.split(":")[0] in ("cpu", "cuda", "mps", "meta"):
-                if arg != "cpu":
-                    raise OpError(f"to({arg!r}): the only device is 'cpu'")
+                device_type(arg)
             elif arg is not None and not isinstance(arg, bool):
                 dtype = arg.dtype if isinstance(arg, Tensor) else arg
         out = self if dtype is None else elementwise.cast(self, dtype)
@@ -370,7 +366,9 @@ class Tensor(TensorMethods):
         return bool((self._data == (value._data if isinstance(value, Value) else value)).any())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and not self._data.shape else repr(self)
+        if self._data.shape == () and isinstance(self._data, np.ndarray):
+            return format(self.item(), spec)
+        return object.__format__(self, spec)  # refuses a spec
 
     def __repr__(self) -> str:
         data = self._data

@@ -18,6 +18,7 @@ from . import (
     decompositions,
     elementwise,
     inverses,
+    kinds,
     leastsquares,
     linalg,
     logic,
@@ -52,6 +53,7 @@ from .creation import *
 from .decompositions import *
 from .elementwise import *
 from .inverses import *
+from .kinds import *
 from .leastsquares import *
 from .linalg import *
 from .logic import *
@@ -87,6 +89,7 @@ __all__ = [
     *decompositions.__all__,
     *elementwise.__all__,
     *inverses.__all__,
+    *kinds.__all__,
     *leastsquares.__all__,
     *linalg.__all__,
     *logic.__all__,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import get_default_dtype
+from ..device import on_cpu
 from ..errors import OpError, OpTypeError
 from ..op import RANK, DType
 from ..tape import Value, unsupported, wrap
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "arange",
     "as_tensor",
+    "asarray",
     "empty",
     "empty_like",
     "empty_permuted",
@@ -63,6 +65,7 @@ def dtype_of(dtype: Any, default: Any = None) -> DType:
     return wanted
 
 
+@on_cpu
 def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Make a tensor of numbers, nested lists, arrays or tensors; the numbers are copied.
 
@@ -129,6 +132,7 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
     return wrap(array)
 
 
+@on_cpu
 def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     """Make a tensor, without a copy where the data is a tensor or an array already."""
     if isinstance(data, Value):
@@ -138,42 +142,68 @@ def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     return tensor(data, dtype=dtype)
 
 
+@on_cpu
+def asarray(
+    obj: Any, *, dtype: Any = None, copy: bool | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Make a tensor as `as_tensor` does; `copy` says whether the numbers must be copied.
+
+    Raises:
+        OpError: `copy` is False, but the numbers can't be taken as they are.
+    """
+    t = tensor(obj, dtype=dtype) if copy else as_tensor(obj, dtype)
+    source = obj._data if isinstance(obj, Value) else obj
+    if copy is False and not (isinstance(source, np.ndarray) and np.shares_memory(t._data, source)):
+        raise OpError(f"asarray(copy=False): {type(obj).__name__} can't be used without a copy")
+    return t.detach().requires_grad_() if requires_grad else t
+
+
+@on_cpu
 def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor filled with one number.  Shape: -> size"""
+    if isinstance(fill_value, float):  # NumPy's float64 counts as Python's number
+        fill_value = float(fill_value)
     kind = tensor(fill_value).dtype
     return _finish(np.full(_shape((size,)), fill_value, dtype_of(dtype, kind)), requires_grad)
 
 
+@on_cpu
 def zeros(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros.  Shape: -> size"""
     return _finish(np.zeros(_shape(size), dtype_of(dtype)), requires_grad)
 
 
+@on_cpu
 def ones(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones.  Shape: -> size"""
     return _finish(np.ones(_shape(size), dtype_of(dtype)), requires_grad)
 
 
+@on_cpu
 def empty(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor whose numbers are whatever was in memory.  Shape: -> size"""
     return _finish(np.empty(_shape(size), dtype_of(dtype)), requires_grad)
 
 
+@on_cpu
 def zeros_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros in the shape and dtype of `input`.  Shape: (…) -> (…)"""
     return new_zeros(input, tuple(input.shape), dtype=dtype, requires_grad=requires_grad)
 
 
+@on_cpu
 def ones_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones in the shape and dtype of `input`.  Shape: (…) -> (…)"""
     return new_ones(input, tuple(input.shape), dtype=dtype, requires_grad=requires_grad)
 
 
+@on_cpu
 def empty_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Unset numbers in the shape and dtype of `input`.  Shape: (…) -> (…)"""
     return new_empty(input, tuple(input.shape), dtype=dtype, requires_grad=requires_grad)
 
 
+@on_cpu
 def full_like(
     input: Tensor, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -182,6 +212,7 @@ def full_like(
     return full(tuple(input.shape), fill_value, dtype=kind, requires_grad=requires_grad)
 
 
+@on_cpu
 def arange(
     start: float,
     end: float | None = None,
@@ -206,6 +237,7 @@ def arange(
     return _finish((start + np.arange(int(count)) * step).astype(kind), requires_grad)
 
 
+@on_cpu
 def linspace(
     start: Any, end: Any, steps: int, *, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -218,6 +250,7 @@ def linspace(
     return _finish(_evenly("linspace", start, end, steps, kind).astype(kind), requires_grad)
 
 
+@on_cpu
 def logspace(
     start: Any,
     end: Any,
@@ -253,11 +286,13 @@ def _evenly(name: str, start: Any, end: Any, steps: int, dtype: DType) -> np.nda
     return np.linspace(float(ends[0]), float(ends[1]), steps)
 
 
+@on_cpu
 def scalar_tensor(s: float, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A number as a tensor without dimensions, of the default float.  Shape: -> ()"""
     return full((), s, dtype=dtype_of(dtype), requires_grad=requires_grad)
 
 
+@on_cpu
 def empty_strided(
     size: Any, stride: Any, *, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -271,6 +306,7 @@ def empty_strided(
     return _finish(np.lib.stride_tricks.as_strided(memory, shape, strides), requires_grad)
 
 
+@on_cpu
 def empty_permuted(
     size: Any, physical_layout: Any, *, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -282,6 +318,7 @@ def empty_permuted(
     return _finish(memory.transpose(np.argsort(layout)) if layout else memory, requires_grad)
 
 
+@on_cpu
 def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones on the diagonal, zeros elsewhere.  Shape: -> (n, m)"""
     rows, columns = _shape((n, n if m is None else m))
@@ -291,21 +328,25 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool 
 # --- like another tensor -------------------------------------------------------------------------
 
 
+@on_cpu
 def new_zeros(input: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros in the dtype of `input`.  Shape: -> size"""
     return zeros(*size, dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
 
 
+@on_cpu
 def new_ones(input: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones in the dtype of `input`.  Shape: -> size"""
     return ones(*size, dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
 
 
+@on_cpu
 def new_empty(input: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Unset numbers in the dtype of `input`.  Shape: -> size"""
     return empty(*size, dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
 
 
+@on_cpu
 def new_full(
     input: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -314,6 +355,7 @@ def new_full(
     return full(size, fill_value, dtype=kind, requires_grad=requires_grad)
 
 
+@on_cpu
 def new_tensor(
     input: Tensor, data: Any, *, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -321,6 +363,7 @@ def new_tensor(
     return tensor(data, dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
 
 
+@on_cpu
 def new_empty_strided(
     input: Tensor, size: Any, stride: Any, *, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:

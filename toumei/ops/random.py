@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import get_default_dtype
-from ..device import Generator, default_generator
+from ..device import Generator, default_generator, on_cpu
 from ..errors import OpError, OpTypeError
 from ..op import Array, DType, Op
 from ..tape import Value, apply, as_tensor, spec_of
@@ -74,6 +74,7 @@ def _draw(draw: Op, generator: Generator | None, requires_grad: bool = False) ->
 # --- functions -----------------------------------------------------------------------------------
 
 
+@on_cpu
 def rand(
     *size: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -99,6 +100,7 @@ def rand(
     return _draw(UniformDraw(sizes_of(size), _float("rand", dtype)), generator, requires_grad)
 
 
+@on_cpu
 def randn(
     *size: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -111,6 +113,7 @@ def randn(
     return _draw(NormalDraw(sizes_of(size), _float("randn", dtype)), generator, requires_grad)
 
 
+@on_cpu
 def randint(
     low: Any = 0,
     high: Any = None,
@@ -151,6 +154,7 @@ def _integers(
     return _draw(IntegerDraw(shape, dtype, low, high), generator)
 
 
+@on_cpu
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
     """The numbers 0 … n − 1 in random order.  Shape: (n); int64 unless `dtype` says otherwise
 
@@ -162,6 +166,7 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None) -
     return _draw(PermutationDraw((int(n),), dtype_of(dtype, np.int64)), generator)
 
 
+@on_cpu
 def rand_like(
     input: Tensor,
     *,
@@ -174,6 +179,7 @@ def rand_like(
     return _draw(UniformDraw(tuple(input.shape), dtype), generator, requires_grad)
 
 
+@on_cpu
 def randn_like(
     input: Tensor,
     *,
@@ -186,6 +192,7 @@ def randn_like(
     return _draw(NormalDraw(tuple(input.shape), dtype), generator, requires_grad)
 
 
+@on_cpu
 def randint_like(
     input: Tensor,
     low: int = 0,
@@ -204,6 +211,7 @@ def randint_like(
     return _integers("randint_like", low, high, tuple(input.shape), dtype, generator)
 
 
+@on_cpu
 def normal(
     mean: Any,
     std: Any = 1.0,

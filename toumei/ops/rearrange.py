@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..device import on_cpu
 from ..errors import OpError, OpIndexError
 from ..op import Array, Case, Op, Refused, Spec, op
 from ..tape import Value, apply, dims_of, spec_of, wrap
@@ -301,11 +302,13 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     return apply(Triu(diagonal), input)
 
 
+@on_cpu
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = np.int64) -> Tensor:
     """The places (i, j) with j ≤ i + offset of a matrix, row by row.  Shape: -> (2, count)"""
     return wrap(np.stack(np.tril_indices(row, offset, col)).astype(dtype))
 
 
+@on_cpu
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = np.int64) -> Tensor:
     """The places (i, j) with j ≥ i + offset of a matrix, row by row.  Shape: -> (2, count)"""
     return wrap(np.stack(np.triu_indices(row, offset, col)).astype(dtype))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..device import on_cpu
 from ..errors import OpError
 from ..op import Array
 from ..ops.creation import dtype_of, tensor
@@ -45,6 +46,7 @@ def _window(
     return tensor(values, dtype=dtype_of(dtype), requires_grad=requires_grad)
 
 
+@on_cpu
 def bartlett(M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A triangle, 1 − |2k/n − 1|.  Shape: -> (M)
 
@@ -55,6 +57,7 @@ def bartlett(M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool
     return _window(M, sym, dtype, requires_grad, lambda k, n: 1 - abs(2 * k / n - 1))
 
 
+@on_cpu
 def general_cosine(
     M: int, *, a: Iterable[float], sym: bool = True, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -71,6 +74,7 @@ def general_cosine(
     return _window(M, sym, dtype, requires_grad, weights)
 
 
+@on_cpu
 def general_hamming(
     M: int, *, alpha: float = 0.54, sym: bool = True, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -79,33 +83,39 @@ def general_hamming(
     return general_cosine(M, a=a, sym=sym, dtype=dtype, requires_grad=requires_grad)
 
 
+@on_cpu
 def hamming(M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A raised cosine, 0.54 − 0.46·cos(2πk/n).  Shape: -> (M)"""
     return general_hamming(M, alpha=0.54, sym=sym, dtype=dtype, requires_grad=requires_grad)
 
 
+@on_cpu
 def hann(M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A raised cosine, (1 − cos(2πk/n))/2.  Shape: -> (M)"""
     return general_hamming(M, alpha=0.5, sym=sym, dtype=dtype, requires_grad=requires_grad)
 
 
+@on_cpu
 def blackman(M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A sum of three cosines with the coefficients 0.42, 0.5, 0.08.  Shape: -> (M)"""
     a = (0.42, 0.5, 0.08)
     return general_cosine(M, a=a, sym=sym, dtype=dtype, requires_grad=requires_grad)
 
 
+@on_cpu
 def nuttall(M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Nuttall's sum of four cosines with the lowest side lobes (−98 dB).  Shape: -> (M)"""
     a = (0.3635819, 0.4891775, 0.1365995, 0.0106411)
     return general_cosine(M, a=a, sym=sym, dtype=dtype, requires_grad=requires_grad)
 
 
+@on_cpu
 def cosine(M: int, *, sym: bool = True, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Half a sine wave, sin(π(k + ½)/(n + 1)).  Shape: -> (M)"""
     return _window(M, sym, dtype, requires_grad, lambda k, n: np.sin(np.pi * (k + 0.5) / (n + 1)))
 
 
+@on_cpu
 def exponential(
     M: int,
     *,
@@ -130,6 +140,7 @@ def exponential(
     return _window(M, sym, dtype, requires_grad, weights)
 
 
+@on_cpu
 def gaussian(
     M: int, *, std: float = 1.0, sym: bool = True, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -143,6 +154,7 @@ def gaussian(
     return _window(M, sym, dtype, requires_grad, weights)
 
 
+@on_cpu
 def kaiser(
     M: int, *, beta: float = 12.0, sym: bool = True, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
