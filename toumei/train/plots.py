@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..errors import ToumeiError
 from ..io.files import write_whole
@@ -59,24 +62,19 @@ def plot_history(runs: Mapping[str, History], path: str | os.PathLike[str]) -> N
         raise ToumeiError("there is nothing to draw: no run has a finished epoch")
     figure, axes = new_figure(len(measures))
     for ax, measure in zip(axes, measures, strict=True):
-        for colour, (name, history) in zip(_cycle(len(runs)), runs.items(), strict=True):
+        for i, (name, history) in enumerate(runs.items()):
             label = f"{name}, " if len(runs) > 1 else ""
-            _line(ax, history, measure, colour, f"{label}training", "-")
-            _line(
-                ax,
-                history,
-                f"validation_{measure}",
-                _other(colour, len(runs)),
-                f"{label}validation",
-                "--",
-            )
-        ax.set(xlabel="epoch", ylabel=measure.replace("_", " "))
-        _whole_epochs(ax)
+            other = COLOURS[1] if len(runs) == 1 else COLOURS[i % len(COLOURS)]
+            _line(ax, history, measure, COLOURS[i % len(COLOURS)], f"{label}training", "-")
+            _line(ax, history, f"validation_{measure}", other, f"{label}validation", "--")
         if measure == "loss" and _spans_decades(runs):
             ax.set_yscale("log")
+        ax.set(xlabel="epoch", ylabel=measure.replace("_", " "))
         ax.legend(frameon=False, fontsize="small")
+        _whole_epochs(ax)
+        _write_ends(ax)
     if len(runs) == 1 and (title := next(iter(runs))):
-        figure.suptitle(title)
+        figure.suptitle(title, fontsize="medium")
     save_figure(figure, path)
 
 
@@ -93,26 +91,35 @@ def _line(ax: Axes, history: History, column: str, colour: str, label: str, styl
     epochs, values = zip(*points, strict=True)
     marker = "o" if len(points) <= 30 else ""
     ax.plot(epochs, values, style, color=colour, label=label, marker=marker, markersize=3)
-    ax.annotate(
-        f"{values[-1]:.3g}" if column.endswith("loss") else f"{values[-1]:.4g}",
-        (epochs[-1], values[-1]), xytext=(4, 0), textcoords="offset points",
-        color=colour, fontsize="x-small", va="center",
-    )  # fmt: skip
 
 
-def _cycle(n: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(n)]
-
-
-def _other(colour: str, runs: int) -> str:
-    """A single run draws its validation in a second colour; several keep one colour each."""
-    return COLOURS[1] if runs == 1 else colour
+def _write_ends(ax: Axes) -> None:
+    """Write the last value of each line beside its end, the texts one above the other."""
+    figure = ax.get_figure()
+    assert figure is not None
+    ax.autoscale_view()
+    pixels = figure.dpi / 72  # per point
+    floors: dict[float, float] = {}  # by epoch: how high the texts there reach
+    ends = [(*np.asarray(line.get_xydata())[-1], line.get_color()) for line in ax.get_lines()]
+    for x, y, colour in sorted(ends, key=lambda end: end[1]):
+        place = ax.transData.transform((x, y))[1]
+        floor = floors[x] = max(place, floors.get(x, -math.inf) + 9 * pixels)
+        ax.annotate(
+            f"{y:.4g}",
+            (x, y),
+            xytext=(5, (floor - place) / pixels),
+            textcoords="offset points",
+            color=colour,
+            fontsize="x-small",
+            va="center",
+        )
 
 
 def _whole_epochs(ax: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.margins(x=0.02)  # no tick for an epoch 0
 
 
 def _spans_decades(runs: Mapping[str, History]) -> bool:
