@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner, Result
 
 import toumei as tm
 from toumei.cli import main
+from toumei.data import Subset
+from toumei.io.checkpoint import save_checkpoint
+from toumei.recipes import find
+from toumei.recipes.recipe import open_run
 
 SHORT = ["--epochs", "1", "--batch-size", "500"]
 
@@ -108,3 +118,64 @@ def test_help_teaches() -> None:
     for command in ("train", "plot", "evaluate", "summary", "data", "list"):
         result = call(command, "--help")
         assert result.exit_code == 0 and "Usage" in result.output
+
+
+def test_a_folder_without_a_checkpoint_takes_a_new_run(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "killed early"
+    (folder / "checkpoint").mkdir(parents=True)
+    result = call("train", "--resume", str(folder))
+    assert result.exit_code == 1 and "A new one can start there" in result.output
+    assert call("train", "mlp", *SHORT, "--out", str(folder), "--quiet").exit_code == 0
+
+
+def test_a_checkpoint_of_another_program_is_refused(tmp_path: pathlib.Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint" / "last.safetensors", {"epoch": 1})
+    for args in (["train", "--resume", str(tmp_path)], ["evaluate", str(tmp_path)]):
+        result = call(*args)
+        assert result.exit_code == 1 and "is no checkpoint of a recipe" in result.output
+
+
+def test_a_run_does_not_go_on_with_other_data(
+    run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = find("mlp")
+    found = recipe.data(None)
+    fewer = replace(found, train=Subset(found.train, range(2000)))
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "data", lambda folder: found if folder else fewer, raising=False)
+        result = call("train", "--resume", str(run))
+        assert result.exit_code == 1
+        assert "was trained on 7,200 samples" in result.output and "--data-dir" in result.output
+        result = call("train", "--resume", str(run), "--data-dir", str(tmp_path), "--quiet")
+        assert result.exit_code == 0, result.output
+    assert call("train", "--resume", str(run), "--quiet").exit_code == 0
+
+
+def test_out_must_not_be_a_file(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "x").write_text("")
+    result = call("train", "mlp", "--out", str(tmp_path / "x"))
+    assert result.exit_code == 2 and "is a file" in result.output
+
+
+def test_a_terminal_without_unicode_gets_the_text_all_the_same(run: pathlib.Path) -> None:
+    args = [sys.executable, "-m", "toumei.cli", "data", "list", "--data-dir", "/nowhere"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(args, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0 and b"cifar10" in done.stdout, done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C otherwise")
+def test_ctrl_c_says_how_to_go_on(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "toumei.cli", "train", "mlp", "--out", str(folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    while process.poll() is None and not (folder / "checkpoint/last.safetensors").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    text = process.communicate(timeout=30)[0].decode()
+    assert process.returncode == 130 and "Traceback" not in text
+    assert f"toumei train --resume {folder}" in text.replace("\n", "")
+    assert open_run(folder)[0] == "mlp"

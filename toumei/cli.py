@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
+import sys
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -10,20 +13,29 @@ import click
 from . import __version__
 from .errors import ToumeiError
 from .recipes import NAMES, find
-from .recipes.recipe import Options, Run, history_of, new_folder, open_run
+from .recipes.recipe import Options, Run, checkpoint_of, history_of, new_folder, open_run
+
+
+class _Interrupted(click.ClickException):
+    """Ctrl-C was pressed; the exit status is what a shell expects then."""
+
+    exit_code = 130
 
 
 class _Commands(click.Group):
     """Shows Toumei's own errors as one message, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without … or × gets a ?
+            sys.stdout.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
         except ToumeiError as error:
             raise click.ClickException(error.message) from error
 
 
-FOLDER = click.Path(exists=True, file_okay=False)
+FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True)
+NEW = click.Path(file_okay=False, path_type=pathlib.Path)
 RUN = click.Path(exists=True, file_okay=False, path_type=pathlib.Path)
 
 
@@ -46,7 +58,7 @@ def main() -> None:
 @click.option("--batch-size", type=click.IntRange(1), help="Samples per step.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Largest learning rate.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same weights.")
-@click.option("--out", type=click.Path(path_type=pathlib.Path), help="Folder for the run.")
+@click.option("--out", type=NEW, help="Folder for the run.")
 @click.option(
     "--data-dir", type=FOLDER, help="Where the full data sets are.  [default: $TOUMEI_DATA]"
 )
@@ -80,7 +92,10 @@ def train(
         toumei train mlp --epochs 5 --lr 0.001 --out runs/short
         toumei train --resume runs/short
     """
-    run = _resumed(ctx, resume, recipe) if resume else _started(recipe, out, given)
+    if resume:
+        run = _resumed(ctx, resume, recipe, given["data_dir"])
+    else:
+        run = _started(recipe, out, given)
     _fit(run, quiet)
 
 
@@ -88,7 +103,7 @@ def _started(recipe: str | None, out: pathlib.Path | None, given: dict[str, Any]
     if recipe is None:
         raise click.UsageError(f"Which recipe? One of: {', '.join(NAMES)}")
     folder = out or new_folder(recipe)
-    if (folder / "checkpoint").exists():
+    if checkpoint_of(folder).exists():
         raise click.UsageError(
             f"{folder} holds a run already: go on with --resume {folder}, or name another --out"
         )
@@ -96,9 +111,11 @@ def _started(recipe: str | None, out: pathlib.Path | None, given: dict[str, Any]
     return Run(find(recipe), folder, Options(**given))
 
 
-def _resumed(ctx: click.Context, folder: pathlib.Path, recipe: str | None) -> Run:
-    """Open the run in a folder; its options are those it was started with."""
-    fixed = ("epochs", "batch_size", "lr", "seed", "out", "data_dir", "checkpoint_every")
+def _resumed(
+    ctx: click.Context, folder: pathlib.Path, recipe: str | None, data_dir: str | None
+) -> Run:
+    """Open the run in a folder with the options it was started with; its data may have moved."""
+    fixed = ("epochs", "batch_size", "lr", "seed", "out", "checkpoint_every")
     for name in fixed:
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option = name.replace("_", "-")
@@ -106,9 +123,13 @@ def _resumed(ctx: click.Context, folder: pathlib.Path, recipe: str | None) -> Ru
     name, options = open_run(folder)
     if recipe not in (None, name):
         raise click.UsageError(f"{folder} is a run of {name!r}, not of {recipe!r}")
-    run = Run(find(name), folder, options)
+    run = Run(find(name), folder, _with_data(options, data_dir))
     run.resume()
     return run
+
+
+def _with_data(options: Options, folder: str | None) -> Options:
+    return replace(options, data_dir=folder) if folder else options
 
 
 def _fit(run: Run, quiet: bool) -> None:
@@ -132,7 +153,7 @@ def _fit(run: Run, quiet: bool) -> None:
         summary = run.fit(*([] if quiet else [Progress(console)]))
     except KeyboardInterrupt:
         hint = f"Go on with:  toumei train --resume {run.folder}"
-        raise click.ClickException(f"interrupted. {hint}") from None
+        raise _Interrupted(f"interrupted. {hint}") from None
     console.print(_verdict(summary), soft_wrap=True)
     if not quiet:
         console.print(f"run     {run.folder}  (loss.png, history.json, model.safetensors …)")
@@ -187,13 +208,10 @@ def _label(run: pathlib.Path, runs: tuple[pathlib.Path, ...]) -> str:
 @click.option("--data-dir", type=FOLDER, help="Where the full data sets are now.")
 def evaluate(run: pathlib.Path, data_dir: str | None) -> None:
     """Measure the weights of a finished RUN on its test set."""
-    from dataclasses import replace
-
     from .io.safetensors import load
 
     name, options = open_run(run)
-    options = replace(options, data_dir=data_dir) if data_dir else options
-    opened = Run(find(name), run, options)
+    opened = Run(find(name), run, _with_data(options, data_dir))
     opened.model.load_state_dict(load(run / "model.safetensors"))
     values = opened.trainer.evaluate(opened.test)
     click.echo(f"data  {opened.data.text}, test part")

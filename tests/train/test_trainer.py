@@ -64,7 +64,9 @@ def test_it_learns_and_keeps_a_history() -> None:
 
 
 class StopAfter(Callback):
-    """Interrupts training after so many batches, like a kill."""
+    """Interrupts training after so many batches and their checkpoint, like a kill."""
+
+    last = True
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -87,7 +89,7 @@ def test_resume_in_the_middle_of_an_epoch_is_exact(tmp_path: pathlib.Path, steps
         first.fit(loader, epochs=4)
     tm.manual_seed(99)  # whatever happens in between
     second, loader = cut(-1)
-    second.load_state_dict(load_checkpoint(tmp_path / Checkpoint.LAST)["state"], loader)
+    second.load_state_dict(load_checkpoint(tmp_path / Checkpoint.LAST)["state"])
     assert second.steps == steps
     second.fit(loader, epochs=4)
     assert weights(second) == weights(straight)
@@ -198,3 +200,55 @@ def test_no_warning_when_nothing_changed(tmp_path: pathlib.Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_checkpoint(tmp_path / "c.safetensors")
+
+
+def test_the_order_of_callbacks_and_the_loaders_are_no_trap(tmp_path: pathlib.Path) -> None:
+    """A checkpoint listed first still holds what the others noted; both loaders are taken up."""
+
+    def make(folder: pathlib.Path, stop: int) -> tuple[Trainer, DataLoader, DataLoader]:
+        stopping = EarlyStopping("loss", patience=1, min_delta=0.5)
+        trainer, train = problem(callbacks=[Checkpoint(folder, 0), stopping, StopAfter(stop)])
+        validation = DataLoader(train.dataset, batch_size=7, shuffle=True, seed=2)
+        return trainer, train, validation
+
+    straight, train, validation = make(tmp_path / "a", -1)
+    straight.fit(train, validation, epochs=9)
+    assert len(straight.history) == 2  # stopped early
+    for steps in (3, 5, 8, 10):
+        first, train, validation = make(tmp_path / str(steps), steps)
+        with pytest.raises(KeyboardInterrupt):
+            first.fit(train, validation, epochs=9)
+        for _ in range(2):  # the second time, the run is over already
+            second, train, validation = make(tmp_path / str(steps), -1)
+            path = tmp_path / str(steps) / Checkpoint.LAST
+            second.load_state_dict(load_checkpoint(path)["state"])
+            second.fit(train, validation, epochs=9)
+            assert weights(second) == weights(straight)
+            assert second.history["validation_loss"] == straight.history["validation_loss"]
+
+
+def test_resume_skips_the_batches_of_a_plain_list(tmp_path: pathlib.Path) -> None:
+    straight, loader = problem()
+    batches = list(loader)
+    straight.fit(batches, epochs=2)
+    first, _ = problem(callbacks=[Checkpoint(tmp_path, 0), StopAfter(3)])
+    with pytest.raises(KeyboardInterrupt):
+        first.fit(batches, epochs=2)
+    second, loader = problem(callbacks=[Checkpoint(tmp_path, 0), StopAfter(-1)])
+    second.load_state_dict(load_checkpoint(tmp_path / Checkpoint.LAST)["state"])
+    second.fit(batches, epochs=2)
+    assert weights(second) == weights(straight) and second.steps == straight.steps
+    third, loader = problem()
+    third.loader_states = {"train": loader.state_dict()}
+    with pytest.raises(LoadError, match="a list can't go on from there"):
+        third.fit(batches, epochs=2)
+
+
+def test_a_run_can_be_resumed_from_its_start(tmp_path: pathlib.Path) -> None:
+    trainer, loader = problem(callbacks=[Checkpoint(tmp_path)])
+    trainer.training_step = None  # type: ignore[assignment]  # dies at the first batch
+    with pytest.raises(TypeError):
+        trainer.fit(loader, epochs=1)
+    again, _ = problem(callbacks=[Checkpoint(tmp_path)])
+    again.load_state_dict(load_checkpoint(tmp_path / Checkpoint.LAST)["state"])
+    assert again.steps == 0

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..errors import SaveError
+
+_ENDING = ".toumei-part"  # of the hidden folder next to a file that is being written
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
@@ -30,23 +34,59 @@ def replace_with(path: str | os.PathLike[str], write: Callable[[str], None]) -> 
     if os.path.exists(target) and not os.path.isfile(target):
         raise SaveError(f"{target} could not be written: it is no ordinary file")
     folder, name = os.path.split(target)
-    temporary = ""
     try:
         os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-        os.close(handle)
-        write(temporary)
-        _sync(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
+        _sweep(folder)
+        with _workplace(folder, name) as workplace:
+            temporary = os.path.join(workplace, name)
+            write(temporary)
+            _sync(temporary)
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, target)
     except OSError as error:
         raise SaveError(
             f"{target} could not be written: {error.strerror or error}. Nothing has been changed"
         ) from error
+
+
+@contextlib.contextmanager
+def _workplace(folder: str, name: str) -> Iterator[str]:
+    """Make a hidden folder for one save, locked as long as the process that saves is alive."""
+    path = tempfile.mkdtemp(prefix=f".{name}.", suffix=_ENDING, dir=folder)
+    lock = _lock(path)
+    try:
+        yield path
     finally:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        shutil.rmtree(path, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _sweep(folder: str) -> None:
+    """Remove what saves into this folder left behind when they were killed."""
+    with os.scandir(folder) as entries:
+        left = [e.path for e in entries if e.name.startswith(".") and e.name.endswith(_ENDING)]
+    for path in left:
+        if (lock := _lock(path)) is not None:  # whoever held it is gone
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(path: str) -> int | None:
+    """Lock a folder until the handle is closed; None if another has it or there are no locks."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+        else:
+            return handle
+    return None
 
 
 def _sync(path: str) -> None:

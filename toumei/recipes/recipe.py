@@ -121,18 +121,32 @@ class Run:
         """Return the callbacks that write the run's files; the checkpoint last: it covers all."""
         checkpoints = self.folder / "checkpoint"
         watched = f"validation_{self.recipe.metric}"
-        facts = {"recipe": self.recipe.name, "options": asdict(self.options)}
+        facts = {
+            "recipe": self.recipe.name,
+            "options": asdict(self.options),
+            "samples": len(self.data.train),
+        }
         return [
             BestModel(checkpoints / "best.safetensors", watched, self.recipe.mode),
             HistoryLog(self.folder / "history.json"),
-            LossPlot(self.folder / "loss.png", f"{self.recipe.title}: {self.data.text}"),
+            LossPlot(self.folder / "loss.png", f"{self.recipe.title}\n{self.data.text}"),
             Checkpoint(checkpoints, self.options.checkpoint_seconds, **facts),
         ]
 
     def resume(self) -> None:
-        """Go on from the run's last checkpoint."""
-        content = load_checkpoint(self.folder / "checkpoint" / Checkpoint.LAST)
-        self.trainer.load_state_dict(content["state"], self.train)
+        """Go on from the run's last checkpoint.
+
+        Raises:
+            LoadError: it is damaged, or the run's data are not found any more.
+        """
+        content = load_checkpoint(checkpoint_of(self.folder))
+        if content["samples"] != len(self.data.train):
+            raise LoadError(
+                f"{self.folder} was trained on {content['samples']:,} samples, but {self.data.text}"
+                f" has {len(self.data.train):,}: name the folder of its data with --data-dir "
+                "(an empty one stands for the embedded sample)"
+            )
+        self.trainer.load_state_dict(content["state"])
 
     def fit(self, *watchers: Callback) -> dict[str, Any]:
         """Train to the end, measure once on the test set, write the rest; return the summary."""
@@ -192,11 +206,21 @@ def open_run(folder: pathlib.Path) -> tuple[str, Options]:
     Raises:
         LoadError: the folder holds no run.
     """
-    path = folder / "checkpoint" / Checkpoint.LAST
+    path = checkpoint_of(folder)
     if not path.exists():
-        raise LoadError(f"{folder} holds no run: there is no {path}")
+        raise LoadError(
+            f"{folder} holds no run: there is no {path}. "
+            f"A new one can start there:  toumei train RECIPE --out {folder}"
+        )
     content = load(path)
+    if not isinstance(content, dict) or not {"recipe", "options"} <= set(content):
+        raise LoadError(f"{path} is no checkpoint of a recipe: the program that wrote it reads it")
     return content["recipe"], Options(**content["options"])
+
+
+def checkpoint_of(folder: pathlib.Path) -> pathlib.Path:
+    """Return where the run in a folder has its checkpoint."""
+    return folder / "checkpoint" / Checkpoint.LAST
 
 
 def history_of(folder: pathlib.Path) -> History:

@@ -24,6 +24,8 @@ Path = str | os.PathLike[str]
 class Callback:
     """Told of the events of a training run; each method does nothing unless overridden."""
 
+    last: ClassVar[bool] = False  # told after all others, as it writes down what they remember
+
     def on_fit_start(self, trainer: Trainer, epochs: int) -> None:
         """Training begins, or goes on, and will end after `epochs` epochs."""
 
@@ -101,7 +103,7 @@ class EarlyStopping(Monitor):
 
 
 class Checkpoint(Callback):
-    """Writes `last.safetensors` after each epoch, and in between every so many seconds.
+    """Writes `last.safetensors` at the start, after each epoch, and every so many seconds.
 
     Args:
         folder: where to write.
@@ -110,6 +112,7 @@ class Checkpoint(Callback):
     """
 
     LAST: ClassVar[str] = "last.safetensors"
+    last = True
 
     def __init__(self, folder: Path, seconds: float = 30.0, **facts: Any) -> None:
         self.path = pathlib.Path(folder) / self.LAST
@@ -121,6 +124,10 @@ class Checkpoint(Callback):
         """Write a checkpoint now."""
         save_checkpoint(self.path, trainer.state_dict(), **self.facts)
         self.written = time.monotonic()
+
+    def on_fit_start(self, trainer: Trainer, epochs: int) -> None:
+        if not trainer.steps:  # a run can be resumed, and a full disk is found, from the start
+            self.write(trainer)
 
     def on_batch_end(self, trainer: Trainer) -> None:
         if time.monotonic() - self.written >= self.seconds:

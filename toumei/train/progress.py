@@ -56,10 +56,10 @@ class Progress(Callback):
             transient=True,
             disable=not self.console.is_terminal,
         )
-        total = len(trainer.loader) if hasattr(trainer.loader, "__len__") else None
-        consumed = trainer.loader.state_dict()["batches_consumed"] if self.seen else 0
+        loader = trainer.loaders["train"]
+        total = len(loader) if hasattr(loader, "__len__") else None
         self.task = self.bar.add_task(
-            "", total=total, completed=consumed, numbers="",
+            "", total=total, completed=trainer.batches, numbers="",
             epoch=f"{trainer.epoch + 1}/{self.epochs}",
         )  # fmt: skip
         self.bar.start()

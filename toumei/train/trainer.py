@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,10 +92,12 @@ class Trainer:
         self.history = History()
         self.epoch = 0  # epochs finished
         self.steps = 0  # batches trained on, in all
+        self.batches = 0  # batches trained on in the epoch that is under way
         self.seconds = 0.0  # time spent in training, over all parts of a resumed run
         self.running = Average()  # the means of the epoch that is under way
         self.stop = False  # a callback sets it to end after this epoch
-        self.loader: Any = None
+        self.loaders: dict[str, Any] = {}  # what `fit` was given: "train", "validation"
+        self.loader_states: dict[str, Any] = {}  # where the next `fit` takes them up
 
     # --- the loop ---
 
@@ -106,15 +109,16 @@ class Trainer:
             validation: batches to measure on after each epoch, or None.
             epochs: how many epochs in all.
         """
-        self.loader = train
+        self._take_up({"train": train, "validation": validation})
         self._tell("on_fit_start", epochs)
         while self.epoch < epochs and not self.stop:
             self._tell("on_epoch_start")
             self.model.train()
             started = time.perf_counter()
-            for batch in train:
+            for batch in self._rest(train):
                 self._record(self.training_step(batch), len(batch[0]))
                 self.steps += 1
+                self.batches += 1
                 if self.scheduler is not None and self.schedule_every == "step":
                     self.scheduler.step()
                 self.seconds += time.perf_counter() - started
@@ -127,7 +131,7 @@ class Trainer:
             self._schedule_epoch(row)
             self.history.append(row)
             self.epoch += 1
-            self.running = Average()
+            self.batches, self.running = 0, Average()
             self._tell("on_epoch_end", row)
         self._tell("on_fit_end")
         return self.history
@@ -176,8 +180,26 @@ class Trainer:
             self.scheduler.step()
 
     def _tell(self, event: str, *args: Any) -> None:
-        for callback in [*self.watchers, *self.callbacks]:
+        told = [*self.watchers, *self.callbacks]
+        for callback in sorted(told, key=lambda callback: callback.last):
             getattr(callback, event)(self, *args)
+
+    def _rest(self, train: Iterable[Any]) -> Iterable[Any]:
+        """Return the batches to come in this epoch; a DataLoader knows itself where it stands."""
+        known = hasattr(train, "load_state_dict")
+        return train if known else islice(train, self.batches, None)
+
+    def _take_up(self, loaders: dict[str, Any]) -> None:
+        """Note the loaders of a fit; after a resume, put them where they stood."""
+        self.loaders = loaders
+        for name, state in self.loader_states.items():
+            if not hasattr(loaders[name], "load_state_dict"):
+                raise LoadError(
+                    f"the checkpoint was written with a {name} loader that knows where it stands; "
+                    f"a {type(loaders[name]).__name__} can't go on from there"
+                )
+            loaders[name].load_state_dict(state)
+        self.loader_states = {}
 
     # --- exact resume ---
 
@@ -188,7 +210,10 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "generator": get_rng_state().tolist(),
-            "loader": self.loader.state_dict() if hasattr(self.loader, "state_dict") else None,
+            "loaders": self.loader_states
+            | {n: it.state_dict() for n, it in self.loaders.items() if hasattr(it, "state_dict")},
+            "batches": self.batches,
+            "stop": self.stop,
             "epoch": self.epoch,
             "steps": self.steps,
             "seconds": self.seconds,
@@ -197,8 +222,8 @@ class Trainer:
             "callbacks": [callback.state_dict() for callback in self.callbacks],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], train: Any = None) -> None:
-        """Go on from a state; `train` is the loader that `fit` will be given.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; the loaders are put in their places when `fit` is given them.
 
         Raises:
             LoadError: the state belongs to a trainer with other callbacks or another model.
@@ -212,11 +237,11 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-        if train is not None and state["loader"] is not None:
-            train.load_state_dict(state["loader"])
+        self.loader_states = dict(state["loaders"])
         for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
             callback.load_state_dict(saved)
-        self.epoch, self.steps = state["epoch"], state["steps"]
+        self.epoch, self.steps, self.batches = state["epoch"], state["steps"], state["batches"]
+        self.stop = state["stop"]
         self.seconds = state["seconds"]
         self.running = Average(state["running"])
         self.history = History(state["history"])
