@@ -86,7 +86,8 @@ class ConvolutionFamily(Contraction):
         y = np.empty((x.shape[0], *counts, w.shape[0]), x.dtype)
         if self.is_depthwise(w.shape):
             for sample, tap, shown in self.tap_views(x, w.shape[2:], counts):
-                part = shown * w[(..., *tap)][:, 0]
+                at: Any = (..., *tap)
+                part = shown * w[at][:, 0]
                 np.copyto(y[sample], part) if not any(tap) else np.add(y[sample], part, y[sample])
             return y if bias is None else np.add(y, bias, out=y)
         matrix = self.matrix(w)
@@ -249,7 +250,7 @@ class ConvolutionInputGrad(ConvolutionFamily):
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
         for fields, x, w in cls.shapes():
             g = (x[0], w[0], *Convolution(*fields).counts(x, w))
-            yield Case(cls(*fields, sizes=x[2:]), (rng.normal(size=g), rng.normal(size=w)))
+            yield Case(cls(*(*fields, x[2:])), (rng.normal(size=g), rng.normal(size=w)))
 
     @classmethod
     def bad(cls) -> Iterator[tuple[Case, str]]:
@@ -299,7 +300,7 @@ class ConvolutionWeightGrad(ConvolutionFamily):
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
         for fields, x, w in cls.shapes():
             g = (x[0], w[0], *Convolution(*fields).counts(x, w))
-            yield Case(cls(*fields, kernel=w[2:]), (rng.normal(size=g), rng.normal(size=x)))
+            yield Case(cls(*(*fields, w[2:])), (rng.normal(size=g), rng.normal(size=x)))
 
     @classmethod
     def bad(cls) -> Iterator[tuple[Case, str]]:
