@@ -10,10 +10,11 @@ import numpy as np
 
 from ..config import config
 from ..errors import OpError
-from ..op import Array, Case, Elementwise, RefusedType, Spec, op
+from ..op import Array, Case, Elementwise, Spec, op
 from ..tape import apply, spec_of
 from ..views import assign
 from .choice import where
+from .elementwise import need_floats
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -41,13 +42,6 @@ __all__ = [
     "tanhshrink",
     "threshold",
 ]
-
-
-def need_floats(*values: Any) -> None:
-    """Refuse arrays or Specs whose dtype has no fractions, as PyTorch does."""
-    for value in values:
-        if value.dtype.kind != "f":
-            raise RefusedType(f"it needs floating-point numbers, not {value.dtype}: use .float()")
 
 
 class Activation(Elementwise):

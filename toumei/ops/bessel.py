@@ -11,7 +11,7 @@ from ..numerics import bessel
 from ..numerics.orthogonal import FAMILIES, orthogonal
 from ..op import Array, Case, Refused, Spec, op
 from ..tape import Operand, apply
-from .elementwise import Unary
+from .elementwise import RealFunction
 from .special import Special
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Y1(Positive):
 
 
 @op
-class SphericalBessel(Unary):
+class SphericalBessel(RealFunction):
     """y = jₙ(x), j₀(x) = sin x/x;   dy/dx = (n·jₙ₋₁(x) − (n + 1)·jₙ₊₁(x))/(2n + 1)"""
 
     n: int
@@ -189,7 +189,7 @@ class AiryAi(Special):
 
 
 @op
-class AiryAiSlope(Unary):
+class AiryAiSlope(RealFunction):
     """y = Ai′(x);   dy/dx = x·Ai(x)"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -205,7 +205,7 @@ _LARGEST_DEGREE = 1_000_000  # the recurrence takes a step per degree
 
 
 @op
-class OrthogonalPolynomial(Unary):
+class OrthogonalPolynomial(RealFunction):
     """y = the derivative, of order `derivative`, of a family's polynomial of degree ⌊n⌋ at x"""
 
     family: str

@@ -51,8 +51,8 @@ __all__ = [
 _LN2, _LN10 = math.log(2.0), math.log(10.0)
 
 
-class Unary(Elementwise):
-    """A function of one real number: integers become the default float first."""
+class RealFunction(Elementwise):
+    """A function of real numbers: integers become the default float first."""
 
     promote: ClassVar[str] = "float"
 
@@ -131,11 +131,11 @@ class Abs(Elementwise):
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.absolute(x)
 
-    def check(self, x: Array) -> None:
+    def check(self, x: Any) -> None:
         refuse_bool(x.dtype, "absolute value")
 
     def infer(self, x: Spec) -> Spec:
-        refuse_bool(x.dtype, "absolute value")
+        self.check(x)
         return super().infer(x)
 
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
@@ -144,6 +144,13 @@ class Abs(Elementwise):
     @classmethod
     def bad(cls) -> Iterator[tuple[Case, str]]:
         yield Case(cls(), (np.array([True]),)), "no absolute value of bools"
+
+
+def need_floats(*values: Any) -> None:
+    """Refuse arrays or Specs whose dtype has no fractions, as PyTorch does."""
+    for value in values:
+        if value.dtype.kind != "f":
+            raise RefusedType(f"it needs floating-point numbers, not {value.dtype}: use .float()")
 
 
 def refuse_bool(dtype: DType, what: str) -> None:
@@ -175,7 +182,7 @@ class Signbit(Elementwise):
 
 
 @op
-class Angle(Unary):
+class Angle(RealFunction):
     """y = the angle in the complex plane: 0, π for negative x, NaN for NaN;   dy/dx = 0"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -203,7 +210,7 @@ class Square(Elementwise):
 
 
 @op
-class Sqrt(Unary):
+class Sqrt(RealFunction):
     """y = √x;   dy/dx = 1/(2y)"""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 3.0)
@@ -216,7 +223,7 @@ class Sqrt(Unary):
 
 
 @op
-class Rsqrt(Unary):
+class Rsqrt(RealFunction):
     """y = 1/√x;   dy/dx = −y³/2"""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 3.0)
@@ -230,7 +237,7 @@ class Rsqrt(Unary):
 
 
 @op
-class Reciprocal(Unary):
+class Reciprocal(RealFunction):
     """y = 1/x;   dy/dx = −y²"""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 3.0)
@@ -246,7 +253,7 @@ class Reciprocal(Unary):
 
 
 @op
-class Exp(Unary):
+class Exp(RealFunction):
     """y = eˣ;   dy/dx = y"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -257,7 +264,7 @@ class Exp(Unary):
 
 
 @op
-class Exp2(Unary):
+class Exp2(RealFunction):
     """y = 2ˣ;   dy/dx = y·ln 2"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -268,7 +275,7 @@ class Exp2(Unary):
 
 
 @op
-class Expm1(Unary):
+class Expm1(RealFunction):
     """y = eˣ − 1, exact near 0;   dy/dx = y + 1"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -278,7 +285,7 @@ class Expm1(Unary):
         return gy * (y + 1)
 
 
-class Logarithm(Unary):
+class Logarithm(RealFunction):
     """A logarithm: samples are positive."""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 3.0)

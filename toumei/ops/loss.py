@@ -11,7 +11,8 @@ import numpy as np
 from ..errors import OpError
 from ..op import Array, Case, Op, Refused, RefusedType, Spec, op
 from ..tape import apply, spec_of
-from .activation import Softplus, logsigmoid, need_floats
+from .activation import Softplus, logsigmoid
+from .elementwise import need_floats
 
 if TYPE_CHECKING:
     from ..tensor import Tensor

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import OpError
 from ..op import Array, Case, Composite, Refused, Spec, op
 from ..tape import apply, spec_of
-from .activation import need_floats
+from .elementwise import need_floats
 from .labels import (
     PickClass,
     PlaceClass,

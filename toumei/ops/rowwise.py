@@ -12,8 +12,8 @@ from ..errors import OpError
 from ..names import numpy_names
 from ..op import Array, Case, Composite, Spec, op
 from ..tape import apply, dims_of, spec_of
-from .activation import need_floats
 from .blocks import BLOCK, in_blocks
+from .elementwise import need_floats
 
 if TYPE_CHECKING:
     from ..tensor import Tensor

@@ -12,8 +12,9 @@ from ..errors import OpError
 from ..numerics.error import erfc
 from ..op import Array, Case, Composite, Spec, op
 from ..tape import apply
-from .activation import maybe_in_place, need_floats, softplus
+from .activation import maybe_in_place, softplus
 from .blocks import in_blocks
+from .elementwise import need_floats
 
 if TYPE_CHECKING:
     from ..tensor import Tensor

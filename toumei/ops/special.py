@@ -16,7 +16,7 @@ from ..numerics import error, gamma, incomplete
 from ..op import Array, Case, op
 from ..tape import Operand, apply, as_tensor
 from .arithmetic import add
-from .elementwise import Unary, cast, log
+from .elementwise import RealFunction, cast, log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-class Special(Unary):
+class Special(RealFunction):
     """A function of one number that `numerics` computes, in float64."""
 
     compute: ClassVar[staticmethod[[Array], Array]]
@@ -50,7 +50,7 @@ class Special(Unary):
 
 
 @op
-class Sigmoid(Unary):
+class Sigmoid(RealFunction):
     """y = 1/(1 + e⁻ˣ);   dy/dx = y·(1 − y)"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -154,7 +154,7 @@ class Lgamma(Special):
 
 
 @op
-class Polygamma(Unary):
+class Polygamma(RealFunction):
     """y = ψ⁽ⁿ⁾(x), the (n + 1)-th derivative of ln Γ(x);   dy/dx = ψ⁽ⁿ⁺¹⁾(x)"""
 
     n: int
@@ -172,7 +172,7 @@ class Polygamma(Unary):
 
 
 @op
-class Zeta(Unary):
+class Zeta(RealFunction):
     """y = ζ(s, q) = Σ (q + k)⁻ˢ over k ≥ 0;   ∂y/∂q = −s·ζ(s + 1, q)"""
 
     domain: ClassVar[tuple[float, float]] = (1.2, 3.0)
@@ -188,7 +188,7 @@ class Zeta(Unary):
         return gy * -s * apply(Zeta(), s + 1, q)
 
 
-class IncompleteGamma(Unary):
+class IncompleteGamma(RealFunction):
     """P or Q of (a, x): ∂/∂x = ±xᵃ⁻¹·e⁻ˣ/Γ(a)."""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 3.0)
@@ -228,7 +228,7 @@ class Igammac(IncompleteGamma):
 
 
 @op
-class Xlogy(Unary):
+class Xlogy(RealFunction):
     """y = a·ln b, 0 where a = 0 unless b is NaN;   ∂y/∂a = ln b, ∂y/∂b = a/b"""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 2.0)
@@ -244,7 +244,7 @@ class Xlogy(Unary):
 
 
 @op
-class Xlog1py(Unary):
+class Xlog1py(RealFunction):
     """y = a·ln(1 + b), 0 where a = 0 unless b is NaN;   ∂y/∂a = ln(1 + b), ∂y/∂b = a/(1 + b)"""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 2.0)
@@ -260,7 +260,7 @@ class Xlog1py(Unary):
 
 
 @op
-class Entr(Unary):
+class Entr(RealFunction):
     """y = −x·ln x, 0 at 0, −∞ below;   dy/dx = −ln x − 1"""
 
     domain: ClassVar[tuple[float, float]] = (0.3, 2.0)

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..op import Array, Case, Composite, Refused, Spec, op
 from ..tape import apply
-from .activation import need_floats
 from .creation import zeros
+from .elementwise import need_floats
 
 if TYPE_CHECKING:
     from ..tensor import Tensor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..op import Array, op
 from ..tape import Operand, apply, as_tensor
 from .bessel import SphericalBessel
-from .elementwise import Unary
+from .elementwise import RealFunction
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -43,7 +43,7 @@ __all__ = [
 
 
 @op
-class Sin(Unary):
+class Sin(RealFunction):
     """y = sin x;   dy/dx = cos x"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -54,7 +54,7 @@ class Sin(Unary):
 
 
 @op
-class Cos(Unary):
+class Cos(RealFunction):
     """y = cos x;   dy/dx = −sin x"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -65,7 +65,7 @@ class Cos(Unary):
 
 
 @op
-class Tan(Unary):
+class Tan(RealFunction):
     """y = tan x;   dy/dx = 1 + y²"""
 
     domain: ClassVar[tuple[float, float]] = (-1.2, 1.2)
@@ -78,7 +78,7 @@ class Tan(Unary):
 
 
 @op
-class Asin(Unary):
+class Asin(RealFunction):
     """y = arcsin x;   dy/dx = 1/√(1 − x²)"""
 
     domain: ClassVar[tuple[float, float]] = (-0.9, 0.9)
@@ -91,7 +91,7 @@ class Asin(Unary):
 
 
 @op
-class Acos(Unary):
+class Acos(RealFunction):
     """y = arccos x;   dy/dx = −1/√(1 − x²)"""
 
     domain: ClassVar[tuple[float, float]] = (-0.9, 0.9)
@@ -104,7 +104,7 @@ class Acos(Unary):
 
 
 @op
-class Atan(Unary):
+class Atan(RealFunction):
     """y = arctan x;   dy/dx = 1/(1 + x²)"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -115,7 +115,7 @@ class Atan(Unary):
 
 
 @op
-class Sinh(Unary):
+class Sinh(RealFunction):
     """y = sinh x;   dy/dx = cosh x"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -126,7 +126,7 @@ class Sinh(Unary):
 
 
 @op
-class Cosh(Unary):
+class Cosh(RealFunction):
     """y = cosh x;   dy/dx = sinh x"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -137,7 +137,7 @@ class Cosh(Unary):
 
 
 @op
-class Tanh(Unary):
+class Tanh(RealFunction):
     """y = tanh x = (eˣ − e⁻ˣ)/(eˣ + e⁻ˣ);   dy/dx = 1 − y²"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -148,7 +148,7 @@ class Tanh(Unary):
 
 
 @op
-class Asinh(Unary):
+class Asinh(RealFunction):
     """y = arsinh x;   dy/dx = 1/√(x² + 1)"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -159,7 +159,7 @@ class Asinh(Unary):
 
 
 @op
-class Acosh(Unary):
+class Acosh(RealFunction):
     """y = arcosh x;   dy/dx = 1/√((x − 1)·(x + 1))"""
 
     domain: ClassVar[tuple[float, float]] = (1.2, 3.0)
@@ -172,7 +172,7 @@ class Acosh(Unary):
 
 
 @op
-class Atanh(Unary):
+class Atanh(RealFunction):
     """y = artanh x;   dy/dx = 1/(1 − x²)"""
 
     domain: ClassVar[tuple[float, float]] = (-0.9, 0.9)
@@ -185,7 +185,7 @@ class Atanh(Unary):
 
 
 @op
-class Sinc(Unary):
+class Sinc(RealFunction):
     """y = sin(πx)/(πx), 1 at 0;   dy/dx = −π·j₁(πx), with the spherical Bessel function"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -200,7 +200,7 @@ class Sinc(Unary):
 
 
 @op
-class Atan2(Unary):
+class Atan2(RealFunction):
     """y = the angle of the point (x, h), h upwards;   ∂y/∂h = x/(h² + x²), ∂y/∂x = −h/(h² + x²)"""
 
     def forward(self, xp: Any, h: Array, x: Array) -> Array:
@@ -221,7 +221,7 @@ def _inverse_square(h: Tensor, x: Tensor) -> Tensor:
 
 
 @op
-class Hypot(Unary):
+class Hypot(RealFunction):
     """y = √(a² + b²);   ∂y/∂a = a/y, ∂y/∂b = b/y"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
