@@ -213,6 +213,12 @@ def test_files_are_short() -> None:
     assert set(lengths) >= LONG
 
 
+def test_the_map_of_the_ops_names_every_file() -> None:
+    files = {p.stem for p in FILES.values() if p.parent == ROOT / "ops"} - {"__init__"}
+    words = set(re.findall(r"\w+", toumei.ops.__doc__ or ""))
+    assert files <= words, f"add to the docstring of toumei/ops/__init__.py: {files - words}"
+
+
 def test_functions_are_short() -> None:
     lengths = sorted(
         sum(1 for line in range(f.body[0].lineno, (f.end_lineno or 0) + 1)) - _doc_lines(f)

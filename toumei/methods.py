@@ -14,8 +14,8 @@ from .ops import (
     copies,
     counting,
     creation,
+    dtypes,
     indexing,
-    kinds,
     parts,
     random,
     rearrange,
@@ -56,9 +56,9 @@ class TensorMethods(LinalgMethods):
     mT = mH = property(shapes.adjoint)  # noqa: N815
     H = property(shapes.matrix_H)
 
-    # kinds
-    numel = nelement = kinds.numel
-    is_floating_point, is_complex = kinds.is_floating_point, kinds.is_complex
+    # dtypes
+    numel = nelement = dtypes.numel
+    is_floating_point, is_complex = dtypes.is_floating_point, dtypes.is_complex
     # reduction, scan, sorting
     sum, mean, prod = reduction.sum, reduction.mean, reduction.prod
     nansum, nanmean, logsumexp = reduction.nansum, reduction.nanmean, reduction.logsumexp

@@ -1,6 +1,22 @@
 """The ops, one file per family; see `toumei.op` for what an op is.
 
 What stands here is the public face `toumei.X`; neural-network functions are in `nn.functional`.
+A file holds the ops of its family and, below them, the functions that people call.
+
+    one number at a time   elementwise trigonometry special bessel rounding dtypes
+    two or three           arithmetic logic choice
+    along dimensions       reduction statistics sorting scan counting calculus
+    shape, memory          creation shape parts (views)  rearrange combine copies
+    x[i]                   indexing selection scattering
+    matrices               linalg (products)  contraction (einsum)  decompositions pivoting
+                           indefinite triangular inverses leastsquares magnitude (norms)  distance
+    random numbers         random (functions)  draws (ops)  philox (bits)  dropping (dropout)
+    images                 conv (functions)  convolution (ops)  pool averages folding padding
+                           resize grid shuffling;  below them: windows axismap
+    layers                 dense embeddings attention activation smooth rowwise (softmax)
+                           norm (functions)  standardize (their op)  blocks (pieces for the cache)
+    losses                 loss loss_classes loss_margins loss_ctc labels
+    PyTorch's other names  neural
 """
 
 from __future__ import annotations
@@ -16,14 +32,13 @@ from . import (
     counting,
     creation,
     decompositions,
+    dtypes,
     elementwise,
     inverses,
-    kinds,
     leastsquares,
     linalg,
     logic,
     magnitude,
-    native,
     neural,
     parts,
     pivoting,
@@ -51,14 +66,13 @@ from .copies import *
 from .counting import *
 from .creation import *
 from .decompositions import *
+from .dtypes import *
 from .elementwise import *
 from .inverses import *
-from .kinds import *
 from .leastsquares import *
 from .linalg import *
 from .logic import *
 from .magnitude import *
-from .native import *
 from .neural import *
 from .parts import *
 from .pivoting import *
@@ -87,14 +101,13 @@ __all__ = [
     *counting.__all__,
     *creation.__all__,
     *decompositions.__all__,
+    *dtypes.__all__,
     *elementwise.__all__,
     *inverses.__all__,
-    *kinds.__all__,
     *leastsquares.__all__,
     *linalg.__all__,
     *logic.__all__,
     *magnitude.__all__,
-    *native.__all__,
     *neural.__all__,
     *parts.__all__,
     *pivoting.__all__,
@@ -108,7 +121,7 @@ __all__ = [
     *shape.__all__,
     *sorting.__all__,
     *special.__all__,
-    *triangular.__all__,
     *statistics.__all__,
+    *triangular.__all__,
     *trigonometry.__all__,
 ]

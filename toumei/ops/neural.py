@@ -1,4 +1,7 @@
-"""The neural-network functions that PyTorch has at its top level too: `torch.softmax` …"""
+"""The neural-network functions, and parts of them, that PyTorch has at its top level too.
+
+`toumei.softmax` is `nn.functional.softmax`; some, such as `grid_sampler_2d`, are only here.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from .activation import celu, hardshrink, prelu, relu, rrelu, selu, threshold
 from .creation import zeros
 from .dense import bilinear
 from .distance import cosine_similarity, pairwise_distance
+from .grid import MODES, PADDING_MODES, grid_sample
 from .norm import (
     batch_norm,
     group_norm,
@@ -37,12 +41,15 @@ __all__ = [
     "celu",
     "channel_shuffle",
     "cosine_similarity",
+    "grid_sampler_2d",
+    "grid_sampler_3d",
     "group_norm",
     "hardshrink",
     "instance_norm",
     "layer_norm",
     "log_softmax",
     "native_batch_norm",
+    "native_dropout_backward",
     "native_group_norm",
     "native_layer_norm",
     "pairwise_distance",
@@ -111,3 +118,36 @@ def _batch_norm_with_update(
         input, weight, bias, running_mean, running_var, True, momentum, eps
     )
     return y, mean, rstd, zeros(0, dtype=np.dtype(np.uint8))
+
+
+def native_dropout_backward(grad_output: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """The gradient of dropout: grad_output · mask · scale.  Shape: (…), (…) -> (…)"""
+    return grad_output * mask * scale
+
+
+def grid_sampler_2d(
+    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> Tensor:
+    """`grid_sample` of (n, c, h, w) with the modes as numbers.
+
+    Shape: (n, c, h, w), (n, h′, w′, 2) -> (n, c, h′, w′)
+
+    Args:
+        input: images.
+        grid: positions.
+        interpolation_mode: 0 bilinear, 1 nearest, 2 bicubic.
+        padding_mode: 0 zeros, 1 border, 2 reflection.
+        align_corners: as for `grid_sample`.
+    """
+    mode, padding = MODES[interpolation_mode], PADDING_MODES[padding_mode]
+    return grid_sample(input, grid, mode, padding, align_corners)
+
+
+def grid_sampler_3d(
+    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> Tensor:
+    """`grid_sample` of (n, c, d, h, w) with the modes as numbers; see `grid_sampler_2d`.
+
+    Shape: (n, c, d, h, w), (n, d′, h′, w′, 3) -> (n, c, d′, h′, w′)
+    """
+    return grid_sampler_2d(input, grid, interpolation_mode, padding_mode, align_corners)

@@ -1,4 +1,4 @@
-"""Questions about tensors and dtypes: what is it, how large, and what do two kinds make."""
+"""Questions about dtypes and tensors: what is it, how large, and what do two dtypes make."""
 
 from __future__ import annotations
 
