@@ -15,7 +15,7 @@ from ..train import Trainer, accuracy
 from .recipe import Budget, Data, Recipe, hold_out
 
 FULL = Budget(epochs=20, batch_size=128, lr=2e-3)
-SAMPLE = Budget(epochs=30, batch_size=64, lr=2e-3)
+SAMPLE = Budget(epochs=15, batch_size=64, lr=2e-3)
 
 
 class MLPRecipe(Recipe):
