@@ -1,4 +1,7 @@
-"""The backward driver: walks the graph in reverse, newest node first, without recursion."""
+"""The backward driver: walks the graph in reverse, newest node first, without recursion.
+
+`Tensor.backward` calls `backward_from`, which looks at the arguments; `run_backward` is the walk.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,60 @@ from .config import config, grad_mode
 from .debug import Place, check_backward
 from .errors import GradError
 from .op import Composite, Gradient, Spec, Want
-from .tape import ACCUMULATE, Cell, Edge, Hook, Node, Saved, spec_of, wrap
+from .tape import ACCUMULATE, Cell, Edge, Hook, Node, Saved, Value, as_tensor, spec_of, wrap
 
 if TYPE_CHECKING:
     from .tensor import Tensor
+
+
+def backward_from(
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Any],
+    retain_graph: bool | None,
+    create_graph: bool,
+    inputs: Any = None,
+) -> None:
+    """Add the derivatives of some tensors to `.grad` of the leaves, or of `inputs` alone."""
+    for t in outputs:
+        if t._edge() is None:
+            raise GradError(
+                f"backward on {spec_of(t)}: it doesn't depend on any tensor that requires grad. "
+                "Was it computed within no_grad, or from a detach()? requires_grad_() asks for it"
+            )
+    targets: list[Any] | None = None
+    if inputs is not None:
+        several = (inputs,) if isinstance(inputs, Value) else inputs
+        targets = [_target(cast("Tensor", t)) for t in several]
+    run_backward(
+        [t._edge() for t in outputs],  # type: ignore[misc]
+        [initial_gradient(t, g) for t, g in zip(outputs, gradients, strict=True)],
+        retain_graph=create_graph if retain_graph is None else retain_graph,
+        create_graph=create_graph,
+        targets=targets,
+    )
+
+
+def initial_gradient(output: Tensor, gradient: Any) -> Tensor:
+    """Return the gradient that a backward pass starts with: ones for a single element."""
+    if gradient is None:
+        if output._data.size != 1:
+            raise GradError(
+                f"backward on {spec_of(output)}: only a single element has a gradient by itself. "
+                "Use .sum() or .mean() first, or pass gradient="
+            )
+        return wrap(np.ones(output._data.shape, output._data.dtype))
+    value = as_tensor(gradient)
+    if value.shape != output.shape:
+        raise GradError(f"a gradient of {spec_of(value)} can't belong to {spec_of(output)}")
+    return value
+
+
+def _target(t: Tensor) -> Any:
+    if not t.requires_grad:
+        raise GradError(f"backward(inputs=…): {spec_of(t)} among the inputs doesn't require grad")
+    if not t.is_leaf:
+        t.retain_grad()
+    return t._edge()
 
 
 def run_backward(
@@ -64,8 +117,6 @@ def run_backward(
                     continue
                 if (node, i) in goals:
                     found[node, i] = slot
-                elif targets is not None and node.op is ACCUMULATE:
-                    continue
                 if accumulate and node.cells is not None and i in node.cells:
                     _accumulate(node.cells[i](), slot, create_graph, owned)
             if node.op is ACCUMULATE or not any(s is not None for s in slots):

@@ -7,12 +7,12 @@ what a tensor is by itself: its data, its place in the graph, and how it prints.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
 
-from .backward import run_backward
+from .backward import backward_from
 from .config import bool_, float32, float64, int32, int64, uint8
 from .device import CPU
 from .device import device as device_type
@@ -20,7 +20,7 @@ from .errors import GradError, OpError, OpTypeError
 from .methods import TensorMethods
 from .op import Array, DType
 from .ops import creation, elementwise
-from .tape import Cell, Hook, Leaf, Storage, Value, lift, spec_of, tensor_type, wrap
+from .tape import Cell, Hook, Leaf, Storage, Value, spec_of, tensor_type, wrap
 
 
 class Size(tuple[int, ...]):
@@ -421,55 +421,6 @@ class Tensor(TensorMethods):
 
     def bool(self, memory_format: str | None = None) -> Tensor:
         return self.to(bool_, memory_format=memory_format)
-
-
-def initial_gradient(output: Tensor, gradient: Any) -> Tensor:
-    """Return the gradient that a backward pass starts with: ones for a single element."""
-    if gradient is None:
-        if output._data.size != 1:
-            raise GradError(
-                f"backward on {spec_of(output)}: only a single element has a gradient by itself. "
-                "Use .sum() or .mean() first, or pass gradient="
-            )
-        return wrap(np.ones(output._data.shape, output._data.dtype))
-    value: Tensor = gradient if isinstance(gradient, Tensor) else lift(gradient)
-    if value.shape != output.shape:
-        raise GradError(f"a gradient of {spec_of(value)} can't belong to {spec_of(output)}")
-    return value
-
-
-def backward_from(
-    outputs: Sequence[Tensor],
-    gradients: Sequence[Any],
-    retain_graph: bool | None,
-    create_graph: bool,
-    inputs: Any = None,
-) -> None:
-    """Add the derivatives of some tensors to `.grad` of the leaves, or of `inputs` alone."""
-    for t in outputs:
-        if t._edge() is None:
-            raise GradError(
-                f"backward on {spec_of(t)}: it doesn't depend on any tensor that requires grad. "
-                "Was it computed within no_grad, or from a detach()? requires_grad_() asks for it"
-            )
-    targets: list[Any] | None = None
-    if inputs is not None:
-        targets = [_target(t) for t in ((inputs,) if isinstance(inputs, Tensor) else inputs)]
-    run_backward(
-        [t._edge() for t in outputs],  # type: ignore[misc]
-        [initial_gradient(t, g) for t, g in zip(outputs, gradients, strict=True)],
-        retain_graph=create_graph if retain_graph is None else retain_graph,
-        create_graph=create_graph,
-        targets=targets,
-    )
-
-
-def _target(t: Tensor) -> Any:
-    if not t.requires_grad:
-        raise GradError(f"backward(inputs=…): {spec_of(t)} among the inputs doesn't require grad")
-    if not t.is_leaf:
-        t.retain_grad()
-    return t._edge()
 
 
 class Parameter(Tensor):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..backward import run_backward
+from ..backward import backward_from, initial_gradient, run_backward
 from ..errors import GradError
 from ..tape import Value, spec_of, wrap
-from ..tensor import Tensor, backward_from, initial_gradient
+from ..tensor import Tensor
 
 __all__ = ["backward", "grad"]
 
@@ -56,9 +56,7 @@ def grad(
     (tensor(18.),)
     """
     outs, ins = as_tuple(outputs), as_tuple(inputs)
-    starts = [None] * len(outs) if grad_outputs is None else list(as_tuple(grad_outputs))
-    if len(starts) != len(outs):
-        raise GradError(f"grad: {len(outs)} outputs, but {len(starts)} grad_outputs")
+    starts = _starts("grad_outputs", outs, grad_outputs)
     targets = [_edge(t, "input", i) for i, t in enumerate(ins)]
     found = run_backward(
         [_edge(t, "output", i) for i, t in enumerate(outs)],
@@ -72,6 +70,14 @@ def grad(
     return tuple(
         _gradient(found, e, i, t, unused) for i, (t, e) in enumerate(zip(ins, targets, strict=True))
     )
+
+
+def _starts(name: str, outputs: tuple[Tensor, ...], given: Any) -> list[Any]:
+    """Return what each output's backward pass starts with; None: what it has by itself."""
+    starts = [None] * len(outputs) if given is None else list(as_tuple(given))
+    if len(starts) != len(outputs):
+        raise GradError(f"{len(outputs)} outputs, but {len(starts)} {name}")
+    return starts
 
 
 def _edge(t: Tensor, role: str, i: int) -> Any:
@@ -118,7 +124,5 @@ def backward(
     tensor(8.)
     """
     outs = as_tuple(tensors)
-    starts = [None] * len(outs) if grad_tensors is None else list(as_tuple(grad_tensors))
-    if len(starts) != len(outs):
-        raise GradError(f"backward: {len(outs)} tensors, but {len(starts)} grad_tensors")
+    starts = _starts("grad_tensors", outs, grad_tensors)
     backward_from(outs, starts, retain_graph, create_graph, inputs)

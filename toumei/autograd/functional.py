@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..backward import initial_gradient
 from ..config import grad_mode
 from ..errors import GradError
 from ..ops.combine import stack
 from ..tape import Value, spec_of, wrap
-from ..tensor import Tensor, initial_gradient
+from ..tensor import Tensor
 from .derivatives import Tensors, as_tuple, grad
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
