@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 import toumei as tm
 from toumei.cli import main
 from toumei.data import Subset
+from toumei.errors import SaveError
 from toumei.io.checkpoint import save_checkpoint
 from toumei.recipes import find
 from toumei.recipes.recipe import open_run
@@ -179,3 +180,20 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: pathlib.Path) -> None:
     assert process.returncode == 130 and "Traceback" not in text
     assert f"toumei train --resume {folder}" in text.replace("\n", "")
     assert open_run(folder)[0] == "mlp"
+
+
+def test_a_disk_that_gets_full_loses_no_run(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+
+    def full(*args: object) -> None:
+        raise SaveError("best.safetensors could not be written: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("toumei.io.safetensors.save", full)  # the best weights after an epoch
+        result = call("train", "mlp", *SHORT, "--out", str(folder))
+        assert result.exit_code == 1 and f"Go on with:  toumei train --resume {folder}" in (
+            result.output
+        )
+    assert call("train", "--resume", str(folder), "--quiet").exit_code == 0

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from . import __version__
-from .errors import ToumeiError
+from .errors import SaveError, ToumeiError
 from .recipes import NAMES, find
 from .recipes.recipe import Options, Run, checkpoint_of, history_of, new_folder, open_run
 
@@ -145,18 +145,27 @@ def _fit(run: Run, quiet: bool) -> None:
         budget = run.budget
         console.print(
             f"budget  {budget.epochs} epochs, batches of {budget.batch_size}, learning rate "
-            f"{budget.lr:g}, {count:,} parameters"
+            f"{budget.lr:g}, {count:,} parameters",
+            soft_wrap=True,
         )
         if run.trainer.steps:
             console.print(f"resumed after {run.trainer.steps:,} steps")
     try:
         summary = run.fit(*([] if quiet else [Progress(console)]))
     except KeyboardInterrupt:
-        hint = f"Go on with:  toumei train --resume {run.folder}"
-        raise _Interrupted(f"interrupted. {hint}") from None
+        raise _Interrupted(f"interrupted. {_way_on(run)}") from None
+    except SaveError as error:
+        raise click.ClickException(f"{error.message}. {_way_on(run)}") from error
     console.print(_verdict(summary), soft_wrap=True)
     if not quiet:
-        console.print(f"run     {run.folder}  (loss.png, history.json, model.safetensors …)")
+        files = "(loss.png, history.json, model.safetensors …)"
+        console.print(f"run     {run.folder}  {files}", soft_wrap=True)
+
+
+def _way_on(run: Run) -> str:
+    """Say how a run that was cut off is finished, if there is something to go on from."""
+    begun = checkpoint_of(run.folder).exists()
+    return f"Go on with:  toumei train --resume {run.folder}" if begun else ""
 
 
 def _verdict(summary: dict[str, Any]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pathlib
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import toumei as tm
 from toumei import nn
@@ -22,6 +25,7 @@ from toumei.train import (
     History,
     HistoryLog,
     LossPlot,
+    Progress,
     Trainer,
     accuracy,
     confusion_matrix,
@@ -252,3 +256,39 @@ def test_a_run_can_be_resumed_from_its_start(tmp_path: pathlib.Path) -> None:
     again, _ = problem(callbacks=[Checkpoint(tmp_path)])
     again.load_state_dict(load_checkpoint(tmp_path / Checkpoint.LAST)["state"])
     assert again.steps == 0
+
+
+def test_the_epochs_of_a_picture_are_whole_even_where_a_loss_is_none(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toumei.train import plots
+
+    drawn: list[list[float]] = []
+
+    def look(figure: Any, path: Any) -> None:
+        figure.draw_without_rendering()
+        ax = figure.axes[0]
+        low, high = ax.get_xlim()
+        drawn.append([tick for tick in ax.get_xticks() if low <= tick <= high])
+
+    monkeypatch.setattr(plots, "save_figure", look)
+    plot_history({"one": History([{"epoch": 1, "loss": 2.0}])}, "x.png")
+    rows = [{"epoch": i, "loss": 1.0 if i < 2 else float("nan")} for i in (1, 2, 3)]
+    plot_history({"nan": History(rows)}, "x.png")
+    assert drawn == [[1], [1, 2, 3]]
+
+
+def test_an_unknown_kind_of_picture_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(tm.errors.ToumeiError, match=r"no picture can be a \.xyz file; there are"):
+        plot_history({"": History([{"epoch": 1, "loss": 2.0}])}, tmp_path / "x.xyz")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_narrow_terminal_cuts_lines_off_and_a_pipe_does_not(terminal: bool) -> None:
+    console = Console(width=30, force_terminal=terminal, file=io.StringIO(), color_system=None)
+    trainer, loader = problem()
+    trainer.watchers.append(Progress(console))
+    trainer.fit(loader, epochs=1)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert any("epoch     loss" in line for line in lines)
+    assert any("seconds" in line for line in lines) is not terminal

@@ -43,6 +43,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure to a file, whole or not at all; the name's ending says which format."""
     buffer = io.BytesIO()
     kind = os.path.splitext(os.fspath(path))[1].lstrip(".") or "png"
+    if kind not in (known := figure.canvas.get_supported_filetypes()):
+        raise ToumeiError(
+            f"{os.fspath(path)}: no picture can be a .{kind} file; there are {', '.join(known)}"
+        )
     figure.savefig(buffer, format=kind)
     write_whole(path, buffer.getvalue())
 
@@ -55,7 +59,7 @@ def plot_history(runs: Mapping[str, History], path: str | os.PathLike[str]) -> N
         path: the picture's file; .png, .svg and .pdf are possible.
 
     Raises:
-        ToumeiError: no run has a finished epoch.
+        ToumeiError: no run has a finished epoch, or the name's ending is no format's.
     """
     measures = _measures(runs)
     if not measures:
@@ -118,8 +122,11 @@ def _write_ends(ax: Axes) -> None:
 def _whole_epochs(ax: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.margins(x=0.02)  # no tick for an epoch 0
+    epochs = [epoch for line in ax.get_lines() for epoch in np.asarray(line.get_xdata())]
+    first, last = min(epochs), max(epochs)  # those without a number, as a NaN, count too
+    margin = 0.02 * (last - first) or 0.5  # no tick for an epoch 0
+    ax.set_xlim(first - margin, last + margin)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _spans_decades(runs: Mapping[str, History]) -> bool:

@@ -78,14 +78,17 @@ class Progress(Callback):
         )
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
-        assert self.console is not None
         self.bar.stop()
         if not self.headed:
-            self.console.print(table_line(list(row), bold=True))
+            self._print(table_line(list(row), bold=True))
             self.headed = True
-        self.console.print(
-            table_line([show(v, c) for c, v in row.items()], list(row)), highlight=False
-        )
+        self._print(table_line([show(v, c) for c, v in row.items()], list(row)))
+
+    def _print(self, line: str) -> None:
+        """Print one line: a narrow terminal cuts it off, a file or a pipe gets it whole."""
+        assert self.console is not None
+        whole = not self.console.is_terminal
+        self.console.print(line, highlight=False, no_wrap=True, overflow="ignore", crop=not whole)
 
     def on_fit_end(self, trainer: Trainer) -> None:
         if self.bar is not None:
