@@ -89,3 +89,34 @@ def test_memory_formats_have_names() -> None:
     assert x.stride() == (24, 1, 8, 2)
     assert x.to(memory_format=tm.contiguous_format).is_contiguous()
     assert x.to(memory_format=tm.preserve_format) is x
+
+
+def test_a_shape_can_be_given_by_name() -> None:
+    for make in (tm.zeros, tm.ones, tm.empty, tm.rand, tm.randn, tm.ones(1).new_zeros):
+        assert make(size=(2, 3)).shape == (2, 3)
+    assert tm.ones(2).broadcast_to(3, 2).shape == tm.broadcast_to(tm.ones(2), (3, 2)).shape
+
+
+def test_a_generator_knows_its_device() -> None:
+    for g in (tm.Generator("cpu"), tm.Generator(device="cpu"), tm.Generator(0)):
+        assert g.device == "cpu" and g.initial_seed() == 0
+    with pytest.raises(OpError, match="cuda"):
+        tm.Generator(device="cuda")
+    assert tm.seed() == tm.initial_seed()
+
+
+def test_normal_takes_whole_numbers() -> None:
+    assert tm.normal(0, 1, (2,)).shape == (2,)
+    assert tm.normal(tm.zeros(3), 2).shape == (3,)
+    with pytest.raises(OpError, match="-1"):
+        tm.normal(0, -1, (2,))
+
+
+def test_type_as_and_nbytes() -> None:
+    x = tm.ones(2, 3).type_as(tm.arange(1))
+    assert x.dtype == tm.int64 and x.nbytes == 48
+
+
+def test_cat_and_stack_take_axis() -> None:
+    x = tm.ones(2, 3)
+    assert tm.cat((x, x), axis=1).shape == (2, 6) and tm.stack((x, x), axis=-1).shape == (2, 3, 2)

@@ -41,6 +41,7 @@ from .device import (
     get_rng_state,
     initial_seed,
     manual_seed,
+    seed,
     set_rng_state,
 )
 from .ops import *
@@ -137,6 +138,7 @@ __all__ = [
     "preserve_format",
     "recipes",
     "save",
+    "seed",
     "set_default_dtype",
     "set_grad_enabled",
     "set_rng_state",

@@ -54,6 +54,7 @@ class device(str):  # noqa: N801  (PyTorch's name)
 
 
 CPU = device("cpu")
+device_of = device  # where `device` is an argument
 
 
 def on_cpu(function: F) -> F:
@@ -68,6 +69,18 @@ def on_cpu(function: F) -> F:
     return cast(F, placed)
 
 
+def sized(function: F) -> F:
+    """Let a function that takes *size take it by name as well: zeros(size=(2, 3))."""
+
+    @functools.wraps(function)
+    def named(*args: Any, **kwargs: Any) -> Any:
+        if "size" in kwargs:
+            args = (*args, kwargs.pop("size"))
+        return function(*args, **kwargs)
+
+    return cast(F, named)
+
+
 class Generator:
     """A source of random keys: a seed and the number of draws made so far.
 
@@ -78,7 +91,10 @@ class Generator:
     True
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int | str = 0, *, device: str = "cpu") -> None:
+        if isinstance(seed, str):  # PyTorch's first argument is the device
+            seed, device = 0, seed
+        self.device = device_of(device)
         self.state: np.ndarray[Any, Any] = np.zeros(2, np.int64)
         self.manual_seed(seed)
 
@@ -115,7 +131,7 @@ class Generator:
         return key
 
 
-_default = Generator(0)
+_default = Generator()
 _default.seed()
 
 
@@ -133,6 +149,11 @@ def manual_seed(seed: int) -> Generator:
     True
     """
     return _default.manual_seed(seed)
+
+
+def seed() -> int:
+    """Seed the default generator from the operating system, and return that seed."""
+    return _default.seed()
 
 
 def initial_seed() -> int:

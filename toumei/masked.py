@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import OpTypeError
 from .names import numpy_names
 from .ops import arithmetic, reduction, rowwise, scan, sorting
+from .ops.dtypes import iinfo
 from .ops.magnitude import vector_norm
 from .tape import spec_of
 
@@ -53,8 +54,16 @@ def _fill(name: str, x: Tensor, mask: Tensor | None, value: float, dtype: Any = 
     if mask.dtype != builtins.bool:
         raise OpTypeError(f"masked.{name}({spec_of(x)}): the mask must be bool, not {mask.dtype}")
     if math.isinf(value) and x.dtype.kind != "f":
-        raise OpTypeError(f"masked.{name}({spec_of(x)}): it takes floats; pass dtype=")
+        return x.masked_fill(~mask, _extreme(name, x, value))
     return x.masked_fill(~mask, value)
+
+
+def _extreme(name: str, x: Tensor, infinity: float) -> int:
+    """Return what stands for an infinity in an integer dtype: its smallest or largest number."""
+    if x.dtype.kind == "b":
+        raise OpTypeError(f"masked.{name}({spec_of(x)}): it takes numbers; pass dtype=")
+    limits = iinfo(x.dtype)
+    return int(limits.max if infinity > 0 else limits.min)
 
 
 def _count(name: str, x: Tensor, dim: Dims, keepdim: builtins.bool, mask: Tensor | None) -> Tensor:

@@ -146,10 +146,14 @@ class MathMethods(Value):
     __lshift__, __rshift__ = bitwise_left_shift, bitwise_right_shift
 
     def __eq__(self, other: object) -> Any:
-        return logic.eq(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+        if not isinstance(other, _OPERANDS):
+            return NotImplemented
+        return logic.eq(cast("Tensor", self), cast("Tensor", other))
 
     def __ne__(self, other: object) -> Any:
-        return logic.ne(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+        if not isinstance(other, _OPERANDS):
+            return NotImplemented
+        return logic.ne(cast("Tensor", self), cast("Tensor", other))
 
     __lt__, __le__, __gt__, __ge__ = lt, le, gt, ge
     __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_

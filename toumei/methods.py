@@ -15,6 +15,7 @@ from .ops import (
     counting,
     creation,
     dtypes,
+    elementwise,
     indexing,
     parts,
     random,
@@ -48,6 +49,10 @@ class TensorMethods(LinalgMethods):
     @property
     def T(self) -> Tensor:  # noqa: N802
         return shapes.permute(cast("Tensor", self), *reversed(range(len(self._data.shape))))
+
+    def type_as(self, other: Tensor) -> Tensor:
+        """Return this tensor with the dtype of another."""
+        return elementwise.cast(cast("Tensor", self), other.dtype)
 
     @property
     def nbytes(self) -> int:

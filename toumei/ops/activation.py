@@ -13,6 +13,7 @@ from ..errors import OpError
 from ..op import Array, Case, Elementwise, Spec, op
 from ..tape import apply, spec_of
 from ..views import assign
+from . import rounding
 from .choice import where
 from .elementwise import need_floats
 
@@ -303,6 +304,9 @@ def hardtanh(
     """
     if min_val > max_val:
         raise OpError(f"hardtanh: min_val ({min_val}) must not be larger than max_val ({max_val})")
+    if input.dtype.kind in "iu":
+        low, high = int(min_val), int(max_val)
+        return maybe_in_place(lambda x: rounding.clamp(x, low, high), input, inplace, "hardtanh_")
     f = Hardtanh(float(min_val), float(max_val))
     return maybe_in_place(lambda x: apply(f, x), input, inplace, "hardtanh_")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..config import get_default_dtype
 from ..errors import OpError
 from ..names import numpy_names
 from ..tape import Value, apply, dims_of, spec_of, wrap
@@ -116,6 +117,8 @@ def gradient(
     >>> tm.gradient(tm.tensor([0.0, 1.0, 4.0, 9.0]))[0]
     tensor([1., 2., 4., 5.])
     """
+    if input.dtype.kind != "f":
+        input = input.to(get_default_dtype())
     dims = dims_of("gradient", input, dim)
     if edge_order not in (1, 2):
         raise OpError(f"gradient: edge_order must be 1 or 2, not {edge_order}")

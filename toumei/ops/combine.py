@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..errors import OpError
+from ..names import numpy_names
 from ..op import Array, Case, Op, Refused, Spec, op
 from ..tape import apply, spec_of
 from .parts import split_with_sizes
@@ -86,6 +87,7 @@ class Cat(Op):
 # --- functions -----------------------------------------------------------------------------------
 
 
+@numpy_names
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """The tensors one after another along `dim`.  Shape: (…, nᵢ, …) -> (…, Σ nᵢ, …)
 
@@ -116,6 +118,7 @@ def _nonempty(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
     return group
 
 
+@numpy_names
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """The tensors along a new dimension `dim`.  Shape: n × (…) -> (…, n, …)"""
     group = _nonempty("stack", tensors)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import get_default_dtype
-from ..device import on_cpu
+from ..device import on_cpu, sized
 from ..errors import OpError, OpTypeError
 from ..op import RANK, DType
 from ..tape import Value, unsupported, wrap
@@ -168,18 +168,21 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
 
 
 @on_cpu
+@sized
 def zeros(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros.  Shape: -> size"""
     return _finish(np.zeros(_shape(size), dtype_of(dtype)), requires_grad)
 
 
 @on_cpu
+@sized
 def ones(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones.  Shape: -> size"""
     return _finish(np.ones(_shape(size), dtype_of(dtype)), requires_grad)
 
 
 @on_cpu
+@sized
 def empty(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor whose numbers are whatever was in memory.  Shape: -> size"""
     return _finish(np.empty(_shape(size), dtype_of(dtype)), requires_grad)
@@ -329,18 +332,21 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool 
 
 
 @on_cpu
+@sized
 def new_zeros(input: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros in the dtype of `input`.  Shape: -> size"""
     return zeros(*size, dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
 
 
 @on_cpu
+@sized
 def new_ones(input: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones in the dtype of `input`.  Shape: -> size"""
     return ones(*size, dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)
 
 
 @on_cpu
+@sized
 def new_empty(input: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Unset numbers in the dtype of `input`.  Shape: -> size"""
     return empty(*size, dtype=dtype_of(dtype, input.dtype), requires_grad=requires_grad)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import get_default_dtype
-from ..device import Generator, default_generator, on_cpu
+from ..device import Generator, default_generator, on_cpu, sized
 from ..errors import OpError, OpTypeError
 from ..op import Array, DType, Op
 from ..tape import Value, apply, as_tensor, spec_of
@@ -75,6 +75,7 @@ def _draw(draw: Op, generator: Generator | None, requires_grad: bool = False) ->
 
 
 @on_cpu
+@sized
 def rand(
     *size: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -101,6 +102,7 @@ def rand(
 
 
 @on_cpu
+@sized
 def randn(
     *size: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -233,7 +235,8 @@ def normal(
     Size([2, 3])
     """
     tensors = [v for v in (mean, std) if isinstance(v, Value)]
-    lowest = float(np.min(std._data if isinstance(std, Value) else std, initial=np.inf))
+    deviations = np.asarray(std._data if isinstance(std, Value) else std, np.float64)
+    lowest = float(np.min(deviations, initial=np.inf))
     _refuse_unless(lowest >= 0, f"normal: std must not be negative, the smallest is {lowest}")
     if not tensors:
         if size is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..device import sized
 from ..errors import OpError, OpIndexError, TraceError
 from ..op import Array, Case, Refused, RefusedIndex, Spec, View, normal_dim, op
 from ..op import broadcast_shapes as common_shape
@@ -402,9 +403,10 @@ def expand_as(input: Tensor, other: Tensor) -> Tensor:
     return expand(input, tuple(other.shape))
 
 
-def broadcast_to(input: Tensor, size: Any) -> Tensor:
+@sized
+def broadcast_to(input: Tensor, *size: Any) -> Tensor:
     """Dimensions of size 1 repeated, without a copy; another name of `expand`."""
-    return expand(input, size)
+    return expand(input, *size)
 
 
 def broadcast_shapes(*shapes: Any) -> Size:
