@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import OpError
 from ..op import Array, Case, Indexing, Spec, op
 from ..tape import apply, spec_of
-from .axismap import along, windows_of
+from .axismap import mapped_along, windows_of
 from .pool import MaxPooled, SumWindows, pooling_fields
 from .scattering import gather
 from .windows import Sizes
@@ -227,7 +227,7 @@ def _adaptive_avg(rank: int, input: Tensor, output_size: Any) -> Tensor:
     y = input.mean(dim=ones, keepdim=True) if ones else input
     for d, m in enumerate(out):
         if m != 1 and y.shape[first + d] != m:
-            y = along(y, first + d, ("area", y.shape[first + d], m))
+            y = mapped_along(y, first + d, ("area", y.shape[first + d], m))
     return y if y is not input else input.clone()
 
 

@@ -80,7 +80,7 @@ class AxisMap(Indexing):
         yield Case(cls(0, ("area", 5, 3)), (np.zeros(4),)), "dim 0 has 4 elements, not 5"
 
 
-def along(x: Tensor, dim: int, rule: Rule) -> Tensor:
+def mapped_along(x: Tensor, dim: int, rule: Rule) -> Tensor:
     """Apply a rule along a dimension."""
     return apply(AxisMap(dim, rule), x)
 

@@ -23,7 +23,7 @@ from .labels import (
     wide,
 )
 from .loss import reduced, reduction_of
-from .rowwise import LogSoftmax, Softmax, log_softmax, shifted
+from .rowwise import LogSoftmax, Softmax, below_max, log_softmax
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -89,7 +89,7 @@ class CrossEntropy(ClassLoss):
         check_labels(target, x.shape[1], self.ignore_index)
 
     def forward(self, xp: Any, x: Array, target: Array, weight: Array | None = None) -> Array:
-        y = shifted(xp, x, (1,))
+        y = below_max(xp, x, (1,))
         lse = xp.log(xp.sum(xp.exp(y), axis=1))
         at = xp.expand_dims(xp.where(target != self.ignore_index, target, 0), 1)
         w = self.weight_of_label(xp, x, target, weight)
@@ -146,7 +146,7 @@ class CrossEntropyGrad(ClassLoss):
     def forward(
         self, xp: Any, g: Array, x: Array, target: Array, weight: Array | None = None
     ) -> Array:
-        p = shifted(xp, x, (1,))
+        p = below_max(xp, x, (1,))
         xp.exp(p, out=p)
         real = x.dtype.type
         at_label = g * self.weight_of_label(xp, x, target, weight) * real(1 - self.smoothing)

@@ -34,7 +34,10 @@ __all__ = [
 ]
 
 
-def _check_channels(name: str, x: Tensor, channels: int, **params: Tensor | None) -> None:
+def _check_channels(name: str, x: Tensor, **params: Tensor | None) -> None:
+    if x.ndim < 2:
+        raise OpError(f"{name}({spec_of(x)}): the input needs a batch and a channel dimension")
+    channels = x.shape[1]
     for key, p in params.items():
         if p is not None and tuple(p.shape) != (channels,):
             raise OpError(
@@ -43,8 +46,11 @@ def _check_channels(name: str, x: Tensor, channels: int, **params: Tensor | None
             )
 
 
-def _per_channel(p: Tensor | None, ndim: int) -> Tensor | None:
-    return None if p is None else p.reshape(1, -1, *[1] * (ndim - 2))
+def _per_channel(name: str, x: Tensor, **params: Tensor | None) -> list[Tensor | None]:
+    """Return parameters (c) in the shape (1, c, 1, …), which broadcasts to x."""
+    _check_channels(name, x, **params)
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    return [None if p is None else p.reshape(shape) for p in params.values()]
 
 
 def _trailing(
@@ -185,18 +191,11 @@ def _batch_norm(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     if x.ndim == 1 and not x.shape[0]:  # PyTorch takes this one shape without channels
         return x.clone(), None, None
-    if x.ndim < 2:
-        raise OpError(f"{name}({spec_of(x)}): the input needs a batch and a channel dimension")
-    params = {
-        "running_mean": running_mean,
-        "running_var": running_var,
-        "weight": weight,
-        "bias": bias,
-    }
-    _check_channels(name, x, x.shape[1], **params)
-    w, b = _per_channel(weight, x.ndim), _per_channel(bias, x.ndim)
+    fixed_mean, fixed_var, w, b = _per_channel(
+        name, x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
     if not training:
-        return _fixed_norm(name, x, running_mean, running_var, w, b, eps), None, None
+        return _fixed_norm(name, x, fixed_mean, fixed_var, w, b, eps), None, None
     dim = tuple(d for d in range(x.ndim) if d != 1)
     n = count_along(x.shape, dim)
     if n == 1:
@@ -226,13 +225,11 @@ def _fixed_norm(
     bias: Tensor | None,
     eps: float,
 ) -> Tensor:
-    """Normalise by given statistics: one scale and one shift per channel."""
+    """Normalise by given statistics: one scale and one shift per channel, all broadcasting to x."""
     if mean is None or var is None:
         raise OpError(
             f"{name}({spec_of(x)}): without batch statistics it needs running_mean and running_var"
         )
-    mean, var = _per_channel(mean, x.ndim), _per_channel(var, x.ndim)
-    assert mean is not None and var is not None
     scale = 1 / (var + eps).sqrt()
     scale = scale if weight is None else scale * weight
     shift = -mean * scale
@@ -260,18 +257,11 @@ def instance_norm(
     Paper: Ulyanov et al. 2016, arXiv:1607.08022.
     """
     name = "instance_norm"
-    if input.ndim < 2:
-        raise OpError(f"{name}({spec_of(input)}): the input needs a batch and a channel dimension")
-    params = {
-        "running_mean": running_mean,
-        "running_var": running_var,
-        "weight": weight,
-        "bias": bias,
-    }
-    _check_channels(name, input, input.shape[1], **params)
-    w, b = _per_channel(weight, input.ndim), _per_channel(bias, input.ndim)
+    fixed_mean, fixed_var, w, b = _per_channel(
+        name, input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
     if not use_input_stats:
-        return _fixed_norm(name, input, running_mean, running_var, w, b, eps)
+        return _fixed_norm(name, input, fixed_mean, fixed_var, w, b, eps)
     dim = tuple(range(2, input.ndim))
     n = count_along(input.shape, dim)
     if n == 1:
@@ -297,11 +287,7 @@ def group_norm(
 
     Paper: Wu & He 2018, arXiv:1803.08494.
     """
-    if input.ndim < 2:
-        raise OpError(
-            f"group_norm({spec_of(input)}): the input needs a batch and a channel dimension"
-        )
-    _check_channels("group_norm", input, input.shape[1], weight=weight, bias=bias)
+    _check_channels("group_norm", input, weight=weight, bias=bias)
     return _group_norm(input, num_groups, weight, bias, eps)[0]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import OpError
 from ..op import Array, Case, Indexing, Refused, Spec, op
 from ..tape import apply, spec_of
-from .axismap import along
+from .axismap import mapped_along
 from .windows import Pads, padded
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def pad(
         n = input.shape[-d]
         _check_room(call, mode, input.ndim - d, n, lo, hi)
         if lo or hi:
-            y = along(y, input.ndim - d, (mode, n, lo, hi))
+            y = mapped_along(y, input.ndim - d, (mode, n, lo, hi))
     return y if y is not input else input.clone()
 
 

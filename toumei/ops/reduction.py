@@ -238,7 +238,7 @@ def prod(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     return apply(Prod(dims_of("prod", x, dim), keepdim), x)
 
 
-def count_along(name: str, x: Tensor, dim: Dim) -> int:
+def count_reduced(name: str, x: Tensor, dim: Dim) -> int:
     """Return how many elements each result of a reduction is made of."""
     return math.prod([x.shape[d] for d in dims_of(name, x, dim)])
 
@@ -252,7 +252,7 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     """
     if dtype is None and input.dtype.kind != "f":
         raise OpTypeError(f"mean({spec_of(input)}): a mean is a float; pass dtype=tm.float32")
-    return sum(input, dim, keepdim, dtype=dtype) / count_along("mean", input, dim)
+    return sum(input, dim, keepdim, dtype=dtype) / count_reduced("mean", input, dim)
 
 
 @numpy_names

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OpError
 from ..tape import spec_of
 from .averages import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
-from .axismap import along
+from .axismap import mapped_along
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -79,7 +79,7 @@ def interpolate(
     for d, (n, m, scale) in enumerate(zip(sizes, new, scales, strict=True), start=2):
         if n != m or scale is not None:
             extra = (bool(align_corners),) if rule in ("linear", "cubic") else ()
-            y = along(y, d, (rule, n, m, scale, *extra))
+            y = mapped_along(y, d, (rule, n, m, scale, *extra))
     return y if y is not input else input.clone()
 
 

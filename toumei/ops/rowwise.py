@@ -65,15 +65,15 @@ class Rowwise(Composite):
         yield Case(cls((0,)), tuple(np.ones(3, np.int64) for _ in cls.params)), "floating-point"
 
 
-def shifted(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
+def below_max(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
     """Return x less its maximum along `dim`: its exponential can't overflow."""
     if not x.size:
         return x.copy()
     return xp.asarray(x - xp.max(x, axis=dim, keepdims=True))
 
 
-def _shifted(x: Tensor, dim: tuple[int, ...]) -> Tensor:
-    # The shift cancels out: no gradient flows through it.
+def _below_max(x: Tensor, dim: tuple[int, ...]) -> Tensor:
+    # The maximum cancels out: no gradient flows through it.
     return x - x.detach().amax(dim, keepdim=True) if x.numel() and dim else x - x.detach()
 
 
@@ -85,7 +85,7 @@ class Softmax(Rowwise):
         return self.along(xp, _softmax, x)
 
     def decompose(self, x: Tensor) -> Tensor:
-        e = _shifted(x, self.dim).exp()
+        e = _below_max(x, self.dim).exp()
         return e / (e.sum(self.dim, keepdim=True) if self.dim else e)
 
     def backward(self, gy: Tensor, y: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class LogSoftmax(Rowwise):
         return self.along(xp, _log_softmax, x)
 
     def decompose(self, x: Tensor) -> Tensor:
-        y = _shifted(x, self.dim)
+        y = _below_max(x, self.dim)
         return y - (y.exp().sum(self.dim, keepdim=True) if self.dim else y.exp()).log()
 
     def backward(self, gy: Tensor, y: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class LogSoftmaxGrad(Rowwise):
 
 
 def _softmax(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
-    y = shifted(xp, x, dim)
+    y = below_max(xp, x, dim)
     xp.exp(y, out=y)
     y /= xp.sum(y, axis=dim, keepdims=True)
     return y
@@ -144,7 +144,7 @@ def _softmax_grad(xp: Any, g: Array, y: Array, dim: tuple[int, ...]) -> Array:
 
 
 def _log_softmax(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
-    y = shifted(xp, x, dim)
+    y = below_max(xp, x, dim)
     y -= xp.log(xp.sum(xp.exp(y), axis=dim, keepdims=True))
     return y
 

@@ -45,7 +45,7 @@ class Scan(Op):
             yield Case(cls(dim), (rng.uniform(-2, 2, shape),))
 
 
-def shifted(x: Tensor, dim: int, by: int, value: float) -> Tensor:
+def moved_on(x: Tensor, dim: int, by: int, value: float) -> Tensor:
     """Return x moved one place on (by = 1) or back (by = −1) along `dim`, `value` coming in."""
     if x.shape[dim] == 0:
         return x
@@ -89,7 +89,7 @@ class LinearScan(Op):
 
     def backward(self, gy: Tensor, a: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         g = scan_from_end(a, gy, self.dim)
-        return g * shifted(y, self.dim, 1, 0), g
+        return g * moved_on(y, self.dim, 1, 0), g
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
@@ -99,7 +99,7 @@ class LinearScan(Op):
 
 def scan_from_end(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """Return y with y_k = b_k + a_{k+1}·y_{k+1}."""
-    factors = shifted(a, dim, -1, 0).flip(dim)
+    factors = moved_on(a, dim, -1, 0).flip(dim)
     return apply(LinearScan(dim), factors, b.flip(dim)).flip(dim)
 
 
@@ -113,7 +113,7 @@ class CumProd(Scan):
         return xp.cumprod(x, axis=self.dim, dtype=x.dtype)
 
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
-        before = apply(self, shifted(x, self.dim, 1, 1))
+        before = apply(self, moved_on(x, self.dim, 1, 1))
         return before * scan_from_end(x, gy, self.dim)
 
 
@@ -129,7 +129,7 @@ class LogCumSumExp(Scan):
 
     def backward(self, gy: Tensor, x: Tensor, y: Tensor) -> Tensor:
         finite = y.masked_fill(y == -math.inf, 0)  # −∞ − (−∞) is not a number
-        decay = (shifted(finite, self.dim, 1, 0) - finite).exp()
+        decay = (moved_on(finite, self.dim, 1, 0) - finite).exp()
         return (x - finite).exp() * scan_from_end(decay, gy, self.dim)
 
 

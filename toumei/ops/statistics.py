@@ -8,7 +8,7 @@ from ..errors import OpError, OpTypeError
 from ..names import numpy_names
 from ..tape import spec_of
 from .magnitude import vector_norm
-from .reduction import Dim, count_along, mean
+from .reduction import Dim, count_reduced, mean
 from .reduction import sum as sum_of
 from .shape import normal_dim_of, reshape
 
@@ -40,7 +40,7 @@ def _moments(
     less = correction if correction is not None else int(unbiased is None or unbiased)
     middle = mean(x, dim, True)
     away = x - middle
-    variance = sum_of(away * away, dim, keepdim) / max(count_along(name, x, dim) - less, 0)
+    variance = sum_of(away * away, dim, keepdim) / max(count_reduced(name, x, dim) - less, 0)
     return variance, middle if keepdim else reshape(middle, tuple(variance.shape))
 
 
