@@ -7,7 +7,7 @@ from typing import Any
 from ..ops.creation import full
 from ..tensor import Parameter, Tensor
 from . import functional as F
-from .function import Function
+from .function_layer import FunctionLayer
 from .module import Module
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-class ReLU(Function, of=F.relu):
+class ReLU(FunctionLayer, of=F.relu):
     """y = max(0, x).  Shape: (…) -> (…)
 
     >>> import toumei as tm
@@ -54,20 +54,20 @@ class ReLU(Function, of=F.relu):
     inplace: bool = False
 
 
-class ReLU6(Function, of=F.relu6):
+class ReLU6(FunctionLayer, of=F.relu6):
     """y = min(max(0, x), 6).  Shape: (…) -> (…)"""
 
     inplace: bool = False
 
 
-class LeakyReLU(Function, of=F.leaky_relu):
+class LeakyReLU(FunctionLayer, of=F.leaky_relu):
     """y = max(0, x) + negative_slope·min(0, x).  Shape: (…) -> (…)"""
 
     negative_slope: float = 0.01
     inplace: bool = False
 
 
-class RReLU(Function, of=F.rrelu):
+class RReLU(FunctionLayer, of=F.rrelu):
     """y = x where x ≥ 0, else a·x; a is drawn from [lower, upper], their mean in evaluation.
 
     Shape: (…) -> (…)
@@ -104,7 +104,7 @@ class PReLU(Module):
         return f"num_parameters={self.num_parameters}"
 
 
-class ELU(Function, of=F.elu):
+class ELU(FunctionLayer, of=F.elu):
     """y = x where x > 0, else alpha·(eˣ − 1).  Shape: (…) -> (…)
 
     Paper: Clevert et al., "Fast and Accurate Deep Network Learning by ELUs" (2015)
@@ -114,14 +114,14 @@ class ELU(Function, of=F.elu):
     inplace: bool = False
 
 
-class CELU(Function, of=F.celu):
+class CELU(FunctionLayer, of=F.celu):
     """y = max(0, x) + min(0, alpha·(exp(x/alpha) − 1)).  Shape: (…) -> (…)"""
 
     alpha: float = 1.0
     inplace: bool = False
 
 
-class SELU(Function, of=F.selu):
+class SELU(FunctionLayer, of=F.selu):
     """y = scale·(max(0, x) + min(0, α·(eˣ − 1))): keeps mean 0 and variance 1.  Shape: (…) -> (…)
 
     Paper: Klambauer et al., "Self-Normalizing Neural Networks" (2017)
@@ -130,7 +130,7 @@ class SELU(Function, of=F.selu):
     inplace: bool = False
 
 
-class GELU(Function, of=F.gelu):
+class GELU(FunctionLayer, of=F.gelu):
     """y = x·Φ(x), Φ the normal distribution function; "tanh" approximates it.  Shape: (…) -> (…)
 
     Paper: Hendrycks & Gimpel, "Gaussian Error Linear Units" (2016)
@@ -139,58 +139,58 @@ class GELU(Function, of=F.gelu):
     approximate: str = "none"
 
 
-class SiLU(Function, of=F.silu):
+class SiLU(FunctionLayer, of=F.silu):
     """y = x·sigmoid(x), also called swish.  Shape: (…) -> (…)"""
 
     inplace: bool = False
 
 
-class Mish(Function, of=F.mish):
+class Mish(FunctionLayer, of=F.mish):
     """y = x·tanh(softplus(x)).  Shape: (…) -> (…)"""
 
     inplace: bool = False
 
 
-class Sigmoid(Function, of=F.sigmoid):
+class Sigmoid(FunctionLayer, of=F.sigmoid):
     """y = 1/(1 + e⁻ˣ).  Shape: (…) -> (…)"""
 
 
-class LogSigmoid(Function, of=F.logsigmoid):
+class LogSigmoid(FunctionLayer, of=F.logsigmoid):
     """y = ln(1/(1 + e⁻ˣ)).  Shape: (…) -> (…)"""
 
 
-class Tanh(Function, of=F.tanh):
+class Tanh(FunctionLayer, of=F.tanh):
     """y = tanh x.  Shape: (…) -> (…)"""
 
 
-class Tanhshrink(Function, of=F.tanhshrink):
+class Tanhshrink(FunctionLayer, of=F.tanhshrink):
     """y = x − tanh x.  Shape: (…) -> (…)"""
 
 
-class Softplus(Function, of=F.softplus):
+class Softplus(FunctionLayer, of=F.softplus):
     """y = ln(1 + exp(beta·x))/beta; x itself where beta·x > threshold.  Shape: (…) -> (…)"""
 
     beta: float = 1.0
     threshold: float = 20.0
 
 
-class Softsign(Function, of=F.softsign):
+class Softsign(FunctionLayer, of=F.softsign):
     """y = x/(1 + |x|).  Shape: (…) -> (…)"""
 
 
-class Softshrink(Function, of=F.softshrink):
+class Softshrink(FunctionLayer, of=F.softshrink):
     """y = x − lambd where x > lambd, x + lambd where x < −lambd, else 0.  Shape: (…) -> (…)"""
 
     lambd: float = 0.5
 
 
-class Hardshrink(Function, of=F.hardshrink):
+class Hardshrink(FunctionLayer, of=F.hardshrink):
     """y = x where |x| > lambd, else 0.  Shape: (…) -> (…)"""
 
     lambd: float = 0.5
 
 
-class Hardtanh(Function, of=F.hardtanh):
+class Hardtanh(FunctionLayer, of=F.hardtanh):
     """y = min(max(min_val, x), max_val).  Shape: (…) -> (…)"""
 
     min_val: float = -1.0
@@ -198,19 +198,19 @@ class Hardtanh(Function, of=F.hardtanh):
     inplace: bool = False
 
 
-class Hardsigmoid(Function, of=F.hardsigmoid):
+class Hardsigmoid(FunctionLayer, of=F.hardsigmoid):
     """y = min(max(0, x/6 + ½), 1).  Shape: (…) -> (…)"""
 
     inplace: bool = False
 
 
-class Hardswish(Function, of=F.hardswish):
+class Hardswish(FunctionLayer, of=F.hardswish):
     """y = x·min(max(0, x + 3), 6)/6.  Shape: (…) -> (…)"""
 
     inplace: bool = False
 
 
-class Threshold(Function, of=F.threshold):
+class Threshold(FunctionLayer, of=F.threshold):
     """y = x where x > threshold, else value.  Shape: (…) -> (…)"""
 
     threshold: float
@@ -218,13 +218,13 @@ class Threshold(Function, of=F.threshold):
     inplace: bool = False
 
 
-class GLU(Function, of=F.glu):
+class GLU(FunctionLayer, of=F.glu):
     """y = a·sigmoid(b), a and b the halves of x along `dim`.  Shape: (…, 2n, …) -> (…, n, …)"""
 
     dim: int = -1
 
 
-class Softmax(Function, of=F.softmax):
+class Softmax(FunctionLayer, of=F.softmax):
     """yᵢ = exp(xᵢ)/Σⱼ exp(xⱼ) along `dim`.  Shape: (…) -> (…)"""
 
     dim: int | None = None
@@ -237,13 +237,13 @@ class Softmax2d(Module):
         return F.softmax(input, dim=-3)
 
 
-class LogSoftmax(Function, of=F.log_softmax):
+class LogSoftmax(FunctionLayer, of=F.log_softmax):
     """yᵢ = xᵢ − ln Σⱼ exp(xⱼ) along `dim`.  Shape: (…) -> (…)"""
 
     dim: int | None = None
 
 
-class Softmin(Function, of=F.softmin):
+class Softmin(FunctionLayer, of=F.softmin):
     """yᵢ = exp(−xᵢ)/Σⱼ exp(−xⱼ) along `dim`.  Shape: (…) -> (…)"""
 
     dim: int | None = None

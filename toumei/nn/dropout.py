@@ -6,12 +6,12 @@ from typing import Any
 
 from ..tensor import Tensor
 from . import functional as F
-from .function import Function
+from .function_layer import FunctionLayer
 
 __all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"]
 
 
-class _Dropout(Function):
+class _Dropout(FunctionLayer):
     """What the dropout layers share: the probability, and the mode."""
 
     p: float = 0.5

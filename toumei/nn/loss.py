@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..tensor import Tensor
 from . import functional as F
-from .function import Function
+from .function_layer import FunctionLayer
 
 if TYPE_CHECKING:
     from dataclasses import KW_ONLY
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-class _Loss(Function):
+class _Loss(FunctionLayer):
     """What the losses share: options at their defaults are left out of the repr."""
 
     def _is_worth_showing(self, name: str, value: Any) -> bool:
@@ -271,14 +271,14 @@ class TripletMarginWithDistanceLoss(_Loss, of=F.triplet_margin_with_distance_los
     reduction: str = "mean"
 
 
-class CosineSimilarity(Function, of=F.cosine_similarity):
+class CosineSimilarity(FunctionLayer, of=F.cosine_similarity):
     """cos(a, b) = a·b / max(‖a‖·‖b‖, eps) along `dim`.  Shape: (…, D, …), (…, D, …) -> (…)"""
 
     dim: int = 1
     eps: float = 1e-8
 
 
-class PairwiseDistance(Function, of=F.pairwise_distance):
+class PairwiseDistance(FunctionLayer, of=F.pairwise_distance):
     """‖a − b + eps‖ₚ over the last dimension.  Shape: (N, D), (N, D) -> (N)"""
 
     p: float = 2.0

@@ -1,6 +1,6 @@
-"""Function: a layer that is one function with options, written as the list of its options.
+"""FunctionLayer: a layer that is one function with options, written as the list of its options.
 
-    class LeakyReLU(Function, of=F.leaky_relu):
+    class LeakyReLU(FunctionLayer, of=F.leaky_relu):
         \"\"\"y = max(0, x) + negative_slope·min(0, x)\"\"\"
 
         negative_slope: float = 0.01
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class _Signature:
     """What `inspect.signature` and editors show, made from the options when asked for."""
 
-    def __get__(self, layer: object, cls: type[Function]) -> inspect.Signature:
+    def __get__(self, layer: object, cls: type[FunctionLayer]) -> inspect.Signature:
         import inspect
 
         kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -44,7 +44,7 @@ class _Signature:
 
 
 @dataclass_transform()
-class Function(Module):
+class FunctionLayer(Module):
     """A layer that is one function with options: see the top of this file."""
 
     _function: ClassVar[Callable[..., Any]]
