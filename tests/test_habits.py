@@ -120,3 +120,10 @@ def test_type_as_and_nbytes() -> None:
 def test_cat_and_stack_take_axis() -> None:
     x = tm.ones(2, 3)
     assert tm.cat((x, x), axis=1).shape == (2, 6) and tm.stack((x, x), axis=-1).shape == (2, 3, 2)
+
+
+def test_the_class_makes_floats_as_in_pytorch() -> None:
+    assert tm.Tensor([1, 2]).dtype == tm.float32
+    assert tm.Tensor(tm.tensor([1, 2])).dtype == tm.int64
+    with pytest.raises(tm.errors.OpTypeError, match=r"a number or a size\? Use tm\.tensor\(5\)"):
+        tm.Tensor(5)

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from .backward import backward_from
-from .config import bool_, float32, float64, int32, int64, uint8
+from .config import bool_, float32, float64, get_default_dtype, int32, int64, uint8
 from .device import CPU
 from .device import device as device_type
 from .errors import GradError, OpError, OpTypeError
@@ -51,9 +51,13 @@ class Tensor(TensorMethods):
     """An n-dimensional array with a place in the graph of derivatives.
 
     Args:
-        data: numbers, nested lists, an array or a tensor (copied, as by `tm.tensor`).
-        dtype: float32, float64, int64, int32, uint8 or bool.
+        data: nested lists of numbers, an array or a tensor (copied).
+        dtype: float32, float64, int64, int32, uint8 or bool; the default float if None (`tm.tensor`
+            takes the data's).
         requires_grad: whether derivatives with respect to it are wanted.
+
+    Raises:
+        OpTypeError: `data` is an integer, which PyTorch would take for a size.
 
     >>> import toumei as tm
     >>> x = tm.tensor([1.0, 2.0], requires_grad=True)
@@ -63,6 +67,12 @@ class Tensor(TensorMethods):
     """
 
     def __init__(self, data: Any = (), *, dtype: Any = None, requires_grad: bool = False) -> None:
+        if isinstance(data, int):
+            raise OpTypeError(
+                f"Tensor({data}): a number or a size? Use tm.tensor({data}) or tm.empty({data})"
+            )
+        if dtype is None and not isinstance(data, Value):
+            dtype = get_default_dtype()  # unlike `tm.tensor`, but like PyTorch's class
         made = creation.tensor(data, dtype=dtype)
         self._data, self._storage = made._data, made._storage
         self.requires_grad = requires_grad
