@@ -92,11 +92,10 @@ class Generator:
     """
 
     def __init__(self, seed: int | str = 0, *, device: str = "cpu") -> None:
-        if isinstance(seed, str):  # PyTorch's first argument is the device
-            seed, device = 0, seed
-        self.device = device_of(device)
+        # PyTorch's first argument is the device.
+        self.device = device_of(seed if isinstance(seed, str) else device)
         self.state: np.ndarray[Any, Any] = np.zeros(2, np.int64)
-        self.manual_seed(seed)
+        self.manual_seed(0 if isinstance(seed, str) else seed)
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again from `seed` (any integer below 2⁶⁴)."""
