@@ -292,3 +292,14 @@ def test_a_narrow_terminal_cuts_lines_off_and_a_pipe_does_not(terminal: bool) ->
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert any("epoch     loss" in line for line in lines)
     assert any("seconds" in line for line in lines) is not terminal
+
+
+def test_the_bar_gives_the_cursor_back_when_training_is_interrupted() -> None:
+    console = Console(width=80, force_terminal=True, file=io.StringIO())
+    trainer, loader = problem(callbacks=[StopAfter(2)])
+    trainer.watchers.append(Progress(console))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(loader, epochs=1)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    hide, show = "\x1b[?25l", "\x1b[?25h"
+    assert text.count(hide) == text.count(show) == 1

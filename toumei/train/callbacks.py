@@ -41,6 +41,9 @@ class Callback:
     def on_fit_end(self, trainer: Trainer) -> None:
         """Training is over."""
 
+    def on_interrupt(self, trainer: Trainer) -> None:
+        """Training is cut off by an exception, Ctrl-C included."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return what must survive a resume, JSON-able."""
         return {}

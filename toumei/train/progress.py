@@ -92,7 +92,9 @@ class Progress(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         if self.bar is not None:
-            self.bar.stop()
+            self.bar.stop()  # the terminal gets its cursor back
+
+    on_interrupt = on_fit_end
 
 
 def show(value: Any, column: str = "") -> str:

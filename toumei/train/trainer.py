@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -111,28 +112,31 @@ class Trainer:
         """
         self._take_up({"train": train, "validation": validation})
         self._tell("on_fit_start", epochs)
-        while self.epoch < epochs and not self.stop:
-            self._tell("on_epoch_start")
-            self.model.train()
-            started = time.perf_counter()
-            for batch in self._rest(train):
-                self._record(self.training_step(batch), len(batch[0]))
-                self.steps += 1
-                self.batches += 1
-                if self.scheduler is not None and self.schedule_every == "step":
-                    self.scheduler.step()
-                self.seconds += time.perf_counter() - started
+        with self._telling_of_an_interrupt():
+            while self.epoch < epochs and not self.stop:
+                self._tell("on_epoch_start")
+                self.model.train()
                 started = time.perf_counter()
-                self._tell("on_batch_end")
-            row = {"epoch": self.epoch + 1, **self.running.means()}
-            if validation is not None:
-                row |= {f"validation_{name}": v for name, v in self.evaluate(validation).items()}
-            row |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": round(self.seconds, 3)}
-            self._schedule_epoch(row)
-            self.history.append(row)
-            self.epoch += 1
-            self.batches, self.running = 0, Average()
-            self._tell("on_epoch_end", row)
+                for batch in self._rest(train):
+                    self._record(self.training_step(batch), len(batch[0]))
+                    self.steps += 1
+                    self.batches += 1
+                    if self.scheduler is not None and self.schedule_every == "step":
+                        self.scheduler.step()
+                    self.seconds += time.perf_counter() - started
+                    started = time.perf_counter()
+                    self._tell("on_batch_end")
+                row = {"epoch": self.epoch + 1, **self.running.means()}
+                if validation is not None:
+                    means = self.evaluate(validation)
+                    row |= {f"validation_{name}": value for name, value in means.items()}
+                row["lr"] = self.optimizer.param_groups[0]["lr"]
+                row["seconds"] = round(self.seconds, 3)
+                self._schedule_epoch(row)
+                self.history.append(row)
+                self.epoch += 1
+                self.batches, self.running = 0, Average()
+                self._tell("on_epoch_end", row)
         self._tell("on_fit_end")
         return self.history
 
@@ -183,6 +187,14 @@ class Trainer:
         told = [*self.watchers, *self.callbacks]
         for callback in sorted(told, key=lambda callback: callback.last):
             getattr(callback, event)(self, *args)
+
+    @contextmanager
+    def _telling_of_an_interrupt(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._tell("on_interrupt")
+            raise
 
     def _rest(self, train: Iterable[Any]) -> Iterable[Any]:
         """Return the batches to come in this epoch; a DataLoader knows itself where it stands."""
