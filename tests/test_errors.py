@@ -279,7 +279,7 @@ def none_as_an_operand(_: Path) -> None:
     tm.ones(3) + None  # type: ignore[operator]  # here
 
 
-@mistake(RuntimeError, "to('cuda'): the only device is 'cpu'")
+@mistake(RuntimeError, "device 'cuda': the only device is 'cpu'")
 def another_device(_: Path) -> None:
     tm.ones(2).to("cuda")  # here
 
