@@ -177,7 +177,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: pathlib.Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     text = process.communicate(timeout=30)[0].decode()
-    assert process.returncode == 130 and "Traceback" not in text
+    # Python itself dies of the signal where it met code under exec; a shell shows 130 for both.
+    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in text
     assert f"toumei train --resume {folder}" in text.replace("\n", "")
     assert open_run(folder)[0] == "mlp"
 
