@@ -303,3 +303,9 @@ def test_the_bar_gives_the_cursor_back_when_training_is_interrupted() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     hide, show = "\x1b[?25l", "\x1b[?25h"
     assert text.count(hide) == text.count(show) == 1
+
+
+def test_a_history_with_nan_is_plain_json(tmp_path: pathlib.Path) -> None:
+    History([{"epoch": 1, "loss": float("nan")}]).save(tmp_path / "h.json")
+    assert json.loads((tmp_path / "h.json").read_text()) == [{"epoch": 1, "loss": None}]
+    assert np.isnan(History.load(tmp_path / "h.json")["loss"][0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -54,8 +55,9 @@ class History:
         return choose(rows, key=lambda row: row[column])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows as JSON, whole or not at all."""
-        write_whole(path, json.dumps(self.rows, indent=1).encode())
+        """Write the rows as JSON, whole or not at all; what isn't finite becomes null."""
+        rows = [{k: v if _is_json(v) else None for k, v in row.items()} for row in self.rows]
+        write_whole(path, json.dumps(rows, indent=1, allow_nan=False).encode())
 
     def save_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the rows as a table of comma-separated values, whole or not at all."""
@@ -79,4 +81,9 @@ class History:
             raise LoadError(f"no history can be read from {os.fspath(path)}: {error}") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise LoadError(f"{os.fspath(path)} holds no history: a list of rows was expected")
-        return cls(rows)
+        return cls([{k: math.nan if v is None else v for k, v in row.items()} for row in rows])
+
+
+def _is_json(value: Any) -> bool:
+    """Tell whether JSON can hold a value: it has no NaN and no infinity."""
+    return not isinstance(value, float) or math.isfinite(value)
