@@ -15,7 +15,7 @@ from .config import config, grad_mode
 from .debug import Place, check_backward
 from .errors import GradError
 from .op import Composite, Gradient, Spec, Want
-from .tape import ACCUMULATE, Cell, Edge, Hook, Node, Saved, Value, as_tensor, spec_of, wrap
+from .tape import ACCUMULATE, Cell, Edge, Hook, Node, Saved, Value, operand, spec_of, wrap
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -57,7 +57,7 @@ def initial_gradient(output: Tensor, gradient: Any) -> Tensor:
                 "Use .sum() or .mean() first, or pass gradient="
             )
         return wrap(np.ones(output._data.shape, output._data.dtype))
-    value = as_tensor(gradient)
+    value = operand(gradient)
     if value.shape != output.shape:
         raise GradError(f"a gradient of {spec_of(value)} can't belong to {spec_of(output)}")
     return value

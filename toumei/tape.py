@@ -213,7 +213,7 @@ def lift(value: Any) -> Tensor:
     raise OpTypeError(f"expected a tensor or a number, got {type(value).__name__}: {value!r:.60}")
 
 
-def as_tensor(value: Any) -> Tensor:
+def operand(value: Any) -> Tensor:
     """Return a tensor as it is; make one of a number or an array."""
     return cast("Tensor", value) if isinstance(value, Value) else lift(value)
 

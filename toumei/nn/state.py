@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import grad_mode
 from ..errors import LoadError, ModuleError
-from ..tape import as_tensor
+from ..tape import operand
 from ..tensor import Buffer, Parameter, Tensor
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def state_dict(module: Module, prefix: str, keep_vars: bool) -> dict[str, Tensor
 def load_state_dict(module: Module, given: Mapping[str, Any], strict: bool) -> LoadResult:
     """Copy `given` into the module's tensors, once everything has been found to fit."""
     own = _tensors(module)
-    values = {name: as_tensor(value) for name, value in given.items() if name in own}
+    values = {name: operand(value) for name, value in given.items() if name in own}
     filled = {id(own[name]) for name in values}  # a tied tensor needs only one of its names
     missing = [name for name, t in own.items() if name not in values and id(t) not in filled]
     unexpected = [name for name in given if name not in own]

@@ -10,7 +10,7 @@ import numpy as np
 from ..config import bool_, float64, get_default_dtype
 from ..errors import OpError, OpTypeError
 from ..op import Array, Case, Elementwise, RefusedType, Spec, op
-from ..tape import Operand, Value, apply, as_tensor, spec_of
+from ..tape import Operand, Value, apply, operand, spec_of
 from .elementwise import RealFunction, cast, need_floats, no_slope
 from .rounding import FloorDivide, TruncDivide
 
@@ -396,14 +396,14 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
     Raises:
         OpError: an integer to a negative integer power, which is no integer.
     """
-    if type(exponent) is int and exponent < 0 and as_tensor(input)._data.dtype.kind in "iu":
-        raise OpError(f"pow({spec_of(as_tensor(input))}, {exponent}): integers have no such power")
+    if type(exponent) is int and exponent < 0 and operand(input)._data.dtype.kind in "iu":
+        raise OpError(f"pow({spec_of(operand(input))}, {exponent}): integers have no such power")
     return apply(Pow(), input, exponent)
 
 
 def float_power(input: Operand, exponent: Operand) -> Tensor:
     """Power, computed in float64.  Shape: (…), (…) broadcast -> (…), float64"""
-    return apply(Pow(), cast(as_tensor(input), float64), cast(as_tensor(exponent), float64))
+    return apply(Pow(), cast(operand(input), float64), cast(operand(exponent), float64))
 
 
 def addcmul(input: Operand, tensor1: Operand, tensor2: Operand, *, value: float = 1) -> Tensor:
@@ -414,7 +414,7 @@ def addcmul(input: Operand, tensor1: Operand, tensor2: Operand, *, value: float 
 
 def addcdiv(input: Operand, tensor1: Operand, tensor2: Operand, *, value: float = 1) -> Tensor:
     """input + value·tensor1/tensor2: no integers.  Shape: (…), (…), (…) broadcast -> (…)"""
-    above, below = as_tensor(tensor1), as_tensor(tensor2)
+    above, below = operand(tensor1), operand(tensor2)
     if above._data.dtype.kind != "f" and below._data.dtype.kind != "f":
         raise OpTypeError(f"addcdiv: {spec_of(above)} / {spec_of(below)}: only floats are divided")
     return add(input, div(above if value == 1 else mul(above, value), below))
@@ -430,7 +430,7 @@ def lerp(input: Tensor, end: Tensor, weight: Operand) -> Tensor:
     >>> tm.lerp(tm.tensor([0.0, 10.0]), tm.tensor([10.0, 20.0]), 0.25)
     tensor([ 2.5, 12.5])
     """
-    a, b = as_tensor(input), as_tensor(end)
+    a, b = operand(input), operand(end)
     if a._data.dtype != b._data.dtype or a._data.dtype.kind != "f":
         raise OpTypeError(f"lerp: needs floats of one dtype, got {spec_of(a)} and {spec_of(b)}")
     return apply(Lerp(), a, b, weight)
@@ -458,7 +458,7 @@ def nextafter(input: Operand, other: Operand) -> Tensor:
 
 def ldexp(input: Operand, other: Operand) -> Tensor:
     """input·2ᵒᵗʰᵉʳ.  Shape: (…), (…) broadcast -> (…)"""
-    a, b = as_tensor(input), as_tensor(other)
+    a, b = operand(input), operand(other)
     if b._data.dtype.kind not in "iu" or a._number is not None:
         return mul(a, pow(2.0, b))
     return apply(Ldexp(), a if a._data.dtype.kind == "f" else cast(a, get_default_dtype()), b)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import OpTypeError
 from ..op import Array, Case, Elementwise, RefusedType, Spec, op
-from ..tape import Operand, apply, as_tensor
+from ..tape import Operand, apply, operand
 from .elementwise import no_slope
 from .selection import nonzero
 
@@ -175,7 +175,7 @@ def where(condition: Operand, input: Operand | None = None, other: Operand | Non
     tensor([0., 2.])
     """
     if input is None and other is None:
-        return nonzero(as_tensor(condition), as_tuple=True)
+        return nonzero(operand(condition), as_tuple=True)
     if input is None or other is None:
         raise OpTypeError("where: give both input and other, or neither")
     return apply(Where(), condition, input, other)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..op import DType, category
 from ..op import result_type as common_dtype
-from ..tape import Value, as_tensor
+from ..tape import Value, operand
 from .creation import dtype_of
 
 __all__ = [
@@ -61,7 +61,7 @@ def result_type(tensor1: Any, tensor2: Any) -> DType:
     >>> tm.result_type(tm.ones(2, dtype=tm.int32), 1.5)
     dtype('float32')
     """
-    both = [as_tensor(v) for v in (tensor1, tensor2)]
+    both = [operand(v) for v in (tensor1, tensor2)]
     return common_dtype([(t._data.dtype, t._data.shape == (), t._number is not None) for t in both])
 
 

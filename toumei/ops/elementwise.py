@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import OpError, OpTypeError
 from ..op import RANK, Array, Case, DType, Elementwise, Op, RefusedType, Spec, op
-from ..tape import Operand, Value, apply, as_tensor, spec_of, unsupported
+from ..tape import Operand, Value, apply, operand, spec_of, unsupported
 from .creation import zeros_like
 
 if TYPE_CHECKING:
@@ -372,7 +372,7 @@ def neg(input: Operand) -> Tensor:
 
 def positive(input: Operand) -> Tensor:
     """The tensor itself: +x; bools are refused.  Shape: (…) -> (…)"""
-    x = as_tensor(input)
+    x = operand(input)
     if x._data.dtype.kind == "b":
         raise OpTypeError("positive: there is no + of bools")
     return x

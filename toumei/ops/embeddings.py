@@ -13,7 +13,7 @@ import numpy as np
 from ..config import config, grad_mode
 from ..errors import OpError, OpIndexError, OpTypeError
 from ..op import Array, Case, Indexing, Refused, RefusedIndex, RefusedType, Spec, op
-from ..tape import Value, apply, as_tensor, spec_of, wrap
+from ..tape import Value, apply, operand, spec_of, wrap
 from ..views import assign
 from .choice import where
 
@@ -300,7 +300,7 @@ def _bags(
     """Return the indices as one row, the bag of each, and how many bags there are."""
     if offsets is None:
         n, length = input.shape
-        return input.reshape(-1), as_tensor(np.repeat(np.arange(n), length)), n
+        return input.reshape(-1), operand(np.repeat(np.arange(n), length)), n
     if not isinstance(offsets, Value) or offsets.dtype.kind not in "iu" or offsets.ndim != 1:
         raise OpTypeError(f"{call}: offsets must be a row of integers")
     starts = offsets._data[:-1] if include_last else offsets._data
@@ -308,4 +308,4 @@ def _bags(
     if len(starts) and (starts[0] != 0 or (np.diff(offsets._data) < 0).any() or end > len(input)):
         raise OpError(f"{call}: offsets must start with 0, rise, and stay within {len(input)}")
     bag = np.searchsorted(starts, np.arange(end), side="right") - 1
-    return input[:end], as_tensor(bag.astype(np.int64)), len(starts)
+    return input[:end], operand(bag.astype(np.int64)), len(starts)

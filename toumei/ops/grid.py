@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import OpError
-from ..tape import as_tensor, spec_of
+from ..tape import operand, spec_of
 from .axismap import cubic_weights
 from .choice import where
 from .linalg import matmul
@@ -182,7 +182,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     steps = [_regular(n, bool(align_corners)) for n in sizes[2:]]
     axes = np.meshgrid(*steps, indexing="ij")[::-1]
     base = np.stack([*axes, np.ones(sizes[2:])], axis=-1).astype(theta.dtype)
-    moved = matmul(as_tensor(base.reshape(1, -1, rank + 1)), theta.transpose(1, 2))
+    moved = matmul(operand(base.reshape(1, -1, rank + 1)), theta.transpose(1, 2))
     return moved.reshape(sizes[0], *sizes[2:], rank)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import OpError
 from ..op import Array, Case, Contraction, Refused, Spec, broadcast_shapes, op
-from ..tape import Operand, apply, as_tensor, dims_of, spec_of
+from ..tape import Operand, apply, dims_of, operand, spec_of
 from .arithmetic import mul
 from .parts import diagonal
 from .shape import permute
@@ -105,7 +105,7 @@ def matmul(input: Operand, other: Operand) -> Tensor:
     >>> tm.matmul(tm.ones(2, 3), tm.ones(3))
     tensor([3., 3.])
     """
-    a, b = as_tensor(input), as_tensor(other)
+    a, b = operand(input), operand(other)
     if a.ndim > 2 and b.ndim == 2 and a.shape[-1]:  # one large product instead of many small ones
         y = apply(Matmul(), a.reshape(-1, a.shape[-1]), b)
         return y.reshape(*a.shape[:-1], b.shape[-1])
@@ -187,10 +187,10 @@ def _plus(input: Operand, product: Tensor, beta: float, alpha: float) -> Tensor:
     product = product if alpha == 1 else product * alpha
     if beta == 0:
         return product
-    total: Tensor = product + (as_tensor(input) if beta == 1 else as_tensor(input) * beta)
+    total: Tensor = product + (operand(input) if beta == 1 else operand(input) * beta)
     if total.shape != product.shape:
         raise OpError(
-            f"the input, {spec_of(as_tensor(input))}, doesn't broadcast to the product's "
+            f"the input, {spec_of(operand(input))}, doesn't broadcast to the product's "
             f"shape {tuple(product.shape)}"
         )
     return total

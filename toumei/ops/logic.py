@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import OpTypeError
 from ..op import Array, Case, DType, Elementwise, RefusedType, Spec, op
-from ..tape import Operand, Value, apply, as_tensor, spec_of
+from ..tape import Operand, Value, apply, operand, spec_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -357,7 +357,7 @@ def isneginf(input: Operand) -> Tensor:
 
 def isreal(input: Tensor) -> Tensor:
     """Whether real: always, since all tensors are real.  Shape: (…) -> (…), bool"""
-    x = as_tensor(input)
+    x = operand(input)
     return apply(Eq(), x, x) | True
 
 

@@ -15,7 +15,7 @@ from ..config import get_default_dtype
 from ..device import Generator, default_generator, on_cpu, sized
 from ..errors import OpError, OpTypeError
 from ..op import Array, DType, Op
-from ..tape import Value, apply, as_tensor, spec_of
+from ..tape import Value, apply, operand, spec_of
 from .creation import dtype_of
 from .draws import (
     CauchyDraw,
@@ -248,7 +248,7 @@ def normal(
     shape = np.broadcast_shapes(*(t._data.shape for t in tensors))
     found = _float("normal", max((t._data.dtype for t in tensors), key=lambda d: d.itemsize))
     z = _draw(NormalDraw(shape, found), generator)
-    return z * as_tensor(std).detach() + as_tensor(mean).detach()
+    return z * operand(std).detach() + operand(mean).detach()
 
 
 def bernoulli(
@@ -373,7 +373,7 @@ def bernoulli_like(input: Tensor, p: Any = 0.5, *, generator: Generator | None =
     """1 with probability `p` (a number, or a tensor that broadcasts), else 0.  Shape: (…) -> (…)"""
     if not isinstance(p, Value):
         return bernoulli(input, p, generator=generator)
-    chances: Tensor = as_tensor(p).expand(input.shape)
+    chances: Tensor = operand(p).expand(input.shape)
     return bernoulli(chances, generator=generator).to(input.dtype)
 
 

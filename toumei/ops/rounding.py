@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import OpError
 from ..op import Array, Case, Elementwise, Refused, RefusedType, Spec, op
-from ..tape import Operand, apply, as_tensor, spec_of
+from ..tape import Operand, apply, operand, spec_of
 from .elementwise import Step, no_slope, refuse_bool
 
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ def round(input: Operand, *, decimals: int = 0) -> Tensor:
     >>> tm.round(tm.tensor([0.5, 1.5, 2.5]))
     tensor([0., 2., 2.])
     """
-    x = as_tensor(input)
+    x = operand(input)
     if decimals != 0 and x._data.dtype.kind != "f":
         raise OpError(f"round: decimals={decimals} needs floating-point numbers, not {spec_of(x)}")
     return apply(Round(int(decimals)), x)

@@ -14,7 +14,7 @@ from ..config import get_default_dtype
 from ..errors import GradError, OpError
 from ..numerics import error, gamma, incomplete
 from ..op import Array, Case, op
-from ..tape import Operand, apply, as_tensor
+from ..tape import Operand, apply, operand
 from .arithmetic import add
 from .elementwise import RealFunction, cast, log
 
@@ -293,7 +293,7 @@ def logit(input: Operand, eps: float | None = None) -> Tensor:
         input: probabilities; outside of [0, 1] the result is NaN.
         eps: x is clamped to [eps, 1 − eps] first; None leaves it as it is.
     """
-    x = as_tensor(input)
+    x = operand(input)
     if x._data.dtype.kind != "f":
         x = cast(x, get_default_dtype())
     if eps is not None:
@@ -358,7 +358,7 @@ def mvlgamma(input: Operand, p: int) -> Tensor:
     """
     if p < 1:
         raise OpError(f"mvlgamma: p must be at least 1, not {p}")
-    x = as_tensor(input)
+    x = operand(input)
     total = lgamma(x)
     for i in range(1, p):
         total = add(total, lgamma(x - i / 2))

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..op import Array, op
-from ..tape import Operand, apply, as_tensor
+from ..tape import Operand, apply, operand
 from .bessel import SphericalBessel
 from .elementwise import RealFunction
 
@@ -319,12 +319,12 @@ def hypot(input: Operand, other: Operand) -> Tensor:
 
 def deg2rad(input: Operand) -> Tensor:
     """Degrees to radians: x·π/180.  Shape: (…) -> (…)"""
-    return as_tensor(input) * (math.pi / 180)
+    return operand(input) * (math.pi / 180)
 
 
 def rad2deg(input: Operand) -> Tensor:
     """Radians to degrees: x·180/π.  Shape: (…) -> (…)"""
-    return as_tensor(input) * (180 / math.pi)
+    return operand(input) * (180 / math.pi)
 
 
 arcsin, arccos, arctan, arctan2 = asin, acos, atan, atan2

@@ -24,7 +24,7 @@ from .. import ops
 from ..config import grad_mode, run_quietly
 from ..errors import LoadError
 from ..op import Array
-from ..tape import as_tensor, spec_of, wrap
+from ..tape import operand, spec_of, wrap
 from ..tensor import Tensor
 
 Params: TypeAlias = "Iterable[Tensor] | Iterable[Mapping[str, Any]]"
@@ -319,7 +319,7 @@ def _taken_over(value: Any, old: Any, p: Tensor, name: str) -> Any:
         return [_taken_over(v, None, p, name) for v in value]
     if not isinstance(value, Tensor | np.ndarray):
         return value
-    new = as_tensor(value)
+    new = operand(value)
     if name != "step" and new.is_floating_point() and new.ndim:
         new = new.to(p.dtype)
     if isinstance(old, Tensor) and old.shape == new.shape and old.dtype == new.dtype:
