@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.testing._internal.common_methods_invocations import op_db
 
 import toumei as tm
@@ -263,6 +264,7 @@ AROUND: dict[str, Callable[..., Callable[..., Any]]] = {
 }
 
 
+@sdpa_kernel(SDPBackend.MATH)  # attention by formula: the fast one has no second derivative
 def run(name: str, variants: list[Any], stop: bool = False) -> Outcome:
     """Run all samples of an op name; `stop` lets the first error through."""
     functions = lookup(name)
@@ -341,7 +343,6 @@ def main() -> None:
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    torch.backends.cuda.enable_flash_sdp(False)  # the CPU's, too: it has no second derivative
     if args.all or args.write:
         results = []
         for name, o in run_all():
