@@ -92,7 +92,7 @@ def run_backward(
     heap: list[tuple[int, Node]] = []
     owned: set[int] = {id(g._storage) for g in gradients}  # memory that a `.grad` may not take
 
-    def arrive(edge: Edge, g: Tensor, source: str) -> None:
+    def arrive(edge: Edge, g: Tensor) -> None:
         if edge is None or (wanted is not None and edge[0] not in wanted):
             return
         node, index = edge
@@ -100,13 +100,13 @@ def run_backward(
         if slots is None:
             slots = pending[node] = [None] * len(node.outs)
             heapq.heappush(heap, (-node.order, node))
-        g = _fit(g, node.outs[index], source)
+        g = _fit(g, node.outs[index])
         before = slots[index]
         slots[index] = g if before is None else before + g
 
     with grad_mode(create_graph):
         for root, g in zip(roots, gradients, strict=True):
-            arrive(root, g, "backward")
+            arrive(root, g)
         while heap:
             node = heapq.heappop(heap)[1]
             slots = pending.pop(node)
@@ -124,7 +124,7 @@ def run_backward(
             for i, g in _differentiate(node, slots, wanted):
                 if node.op.by_user:
                     owned.add(id(g._storage))
-                arrive(node.edges[i], g, node.name)
+                arrive(node.edges[i], g)
             if not retain_graph:
                 node.kept = None
     return found
@@ -146,7 +146,7 @@ def _leading_to(targets: set[Node], roots: Sequence[tuple[Node, int]]) -> set[No
     return leading
 
 
-def _fit(g: Tensor, spec: Spec, source: str) -> Tensor:
+def _fit(g: Tensor, spec: Spec) -> Tensor:
     """Give a gradient the shape and dtype of what it belongs to."""
     if g._data.shape != spec.shape:
         g = g.sum_to_size(spec.shape)

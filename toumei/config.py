@@ -73,16 +73,6 @@ def grad_mode(on: bool) -> Iterator[None]:
         config.grad = before
 
 
-@contextmanager
-def debug_mode(on: bool) -> Iterator[None]:
-    """Check every result for NaN and infinity, or don't, within the block."""
-    before, config.debug = config.debug, on
-    try:
-        yield
-    finally:
-        config.debug = before
-
-
 def run_quietly(function: Callable[..., T], *args: object) -> T:
     """Call a function of arrays; NaN and infinity are results, as everywhere here, not warnings."""
     if config.quiet:

@@ -26,6 +26,7 @@ from toumei.train import (
     HistoryLog,
     LossPlot,
     Progress,
+    Schedule,
     Trainer,
     accuracy,
     confusion_matrix,
@@ -309,3 +310,17 @@ def test_a_history_with_nan_is_plain_json(tmp_path: pathlib.Path) -> None:
     History([{"epoch": 1, "loss": float("nan")}]).save(tmp_path / "h.json")
     assert json.loads((tmp_path / "h.json").read_text()) == [{"epoch": 1, "loss": None}]
     assert np.isnan(History.load(tmp_path / "h.json")["loss"][0])
+
+
+def test_a_plateau_is_watched_by_trainer_and_callback_alike() -> None:
+    rates = []
+    for as_callback in (False, True):
+        trainer, loader = problem()
+        watch = tm.optim.lr_scheduler.ReduceLROnPlateau(
+            trainer.optimizer, factor=0.1, patience=0, threshold=1e9, threshold_mode="abs"
+        )
+        trainer.scheduler = None if as_callback else watch
+        trainer.callbacks = [Schedule(watch)] if as_callback else []
+        trainer.fit(loader, epochs=4)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates[0] == rates[1] < 0.01

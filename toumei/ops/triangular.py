@@ -128,11 +128,6 @@ def copy_lower(x: Tensor) -> Tensor:
     return tril(x) + tril(x, -1).mT
 
 
-def lower_solve(a: Tensor, b: Tensor) -> Tensor:
-    """Solve a·y = b for a lower triangular a."""
-    return apply(SolveTriangular(False, False), a, b)
-
-
 def upper_solve(a: Tensor, b: Tensor) -> Tensor:
     """Solve a·y = b for an upper triangular a."""
     return apply(SolveTriangular(True, False), a, b)

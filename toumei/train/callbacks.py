@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..io.checkpoint import save_checkpoint
+from ..optim.plateau import ReduceLROnPlateau
 from .history import Row
 
 if TYPE_CHECKING:
@@ -194,6 +195,14 @@ class LossPlot(Callback):
         self.drawn = time.monotonic()
 
 
+def move_on(scheduler: Any, row: Row) -> None:
+    """Move a scheduler on after an epoch; one that watches for a plateau is told the loss."""
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.step(row.get("validation_loss", row["loss"]))
+    else:
+        scheduler.step()
+
+
 class Schedule(Callback):
     """Moves a scheduler on after each "step" or each "epoch", besides the trainer's own."""
 
@@ -208,7 +217,7 @@ class Schedule(Callback):
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
         if self.every == "epoch":
-            self.scheduler.step()
+            move_on(self.scheduler, row)
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self.scheduler.state_dict())

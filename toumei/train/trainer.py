@@ -14,6 +14,7 @@ from ..autograd import no_grad
 from ..device import get_rng_state, set_rng_state
 from ..errors import LoadError
 from ..tensor import Tensor
+from .callbacks import move_on
 from .history import History, Row
 
 if TYPE_CHECKING:
@@ -176,12 +177,8 @@ class Trainer:
             self.running.add(name, float(value), count)
 
     def _schedule_epoch(self, row: Row) -> None:
-        if self.scheduler is None or self.schedule_every != "epoch":
-            return
-        if type(self.scheduler).__name__ == "ReduceLROnPlateau":
-            self.scheduler.step(row.get("validation_loss", row["loss"]))
-        else:
-            self.scheduler.step()
+        if self.scheduler is not None and self.schedule_every == "epoch":
+            move_on(self.scheduler, row)
 
     def _tell(self, event: str, *args: Any) -> None:
         told = [*self.watchers, *self.callbacks]
