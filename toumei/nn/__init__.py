@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from ..tensor import Buffer, Parameter
-from . import activation, container, dropout, functional, init, linear, loss, utils
+from . import activation, container, dropout, functional, init, linear, loss, norm, utils
 from .activation import *
 from .container import *
 from .dropout import *
 from .linear import *
 from .loss import *
 from .module import Module
+from .norm import *
 
 __all__ = [
     "Buffer",
@@ -23,4 +24,5 @@ __all__ = [
     *dropout.__all__,
     *linear.__all__,
     *loss.__all__,
+    *norm.__all__,
 ]

@@ -137,7 +137,7 @@ def batch_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: float | Tensor = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalised per channel over the batch: (x − mean)/√(var + eps)·weight + bias.
@@ -186,7 +186,7 @@ def _batch_norm(
     weight: Tensor | None,
     bias: Tensor | None,
     training: bool,
-    momentum: float,
+    momentum: float | Tensor,
     eps: float,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     if x.ndim == 1 and not x.shape[0]:  # PyTorch takes this one shape without channels
@@ -209,7 +209,7 @@ def _batch_norm(
     return y, mean, var
 
 
-def _update(running: Tensor | None, value: Tensor, momentum: float) -> None:
+def _update(running: Tensor | None, value: Tensor, momentum: float | Tensor) -> None:
     """Move running statistics towards the batch's, in place and outside of the graph."""
     if running is not None:
         with grad_mode(False):
