@@ -22,7 +22,8 @@ from toumei.data import Subset
 from toumei.errors import SaveError
 from toumei.io.checkpoint import save_checkpoint
 from toumei.recipes import find
-from toumei.recipes.recipe import open_run
+from toumei.recipes.recipe import Options
+from toumei.recipes.run import open_run
 
 SHORT = ["--epochs", "1", "--batch-size", "500"]
 
@@ -38,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     assert result.exit_code == 0, result.output
     assert "MNIST sample (8,000 + 2,000), embedded" in result.output
     assert re.search(
-        r"result  test accuracy 0\.\d{4} \(aim: 0\.9650, (missed|reached)\)", result.output
+        r"result  test accuracy 0\.\d+ \(aim: 0\.965, (missed|reached)\)", result.output
     )
     return folder
 
@@ -48,8 +49,8 @@ def test_train_writes_its_files(run: pathlib.Path) -> None:
     assert names <= {p.name for p in run.iterdir()}
     summary = json.loads((run / "summary.json").read_text())
     assert list(summary) == [
-        "recipe", "metric", "value", "target", "epochs", "seconds", "parameters", "data", "seed",
-        "compiled", "version",
+        "recipe", "preset", "metric", "value", "target", "mode", "epochs", "seconds", "parameters",
+        "data", "seed", "compiled", "version",
     ]  # fmt: skip
     assert summary["recipe"] == "mlp" and summary["parameters"] == 669_706
     assert 0.5 < summary["value"] <= 1 and summary["epochs"] == 1
@@ -140,10 +141,10 @@ def test_a_run_does_not_go_on_with_other_data(
     run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = find("mlp")
-    found = recipe.data(None)
+    found = recipe.data(Options(data_dir="/nowhere"))
     fewer = replace(found, train=Subset(found.train, range(2000)))
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "data", lambda folder: found if folder else fewer, raising=False)
+        patch.setattr(recipe, "data", lambda o: found if o.data_dir else fewer, raising=False)
         result = call("train", "--resume", str(run))
         assert result.exit_code == 1
         assert "was trained on 7,200 samples" in result.output and "--data-dir" in result.output

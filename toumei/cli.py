@@ -13,7 +13,8 @@ import click
 from . import __version__
 from .errors import SaveError, ToumeiError
 from .recipes import NAMES, find
-from .recipes.recipe import Options, Run, checkpoint_of, history_of, new_folder, open_run
+from .recipes.recipe import Options, Recipe, Sampling
+from .recipes.run import Run, checkpoint_of, history_of, new_folder, open_finished, open_run
 
 
 class _Interrupted(click.ClickException):
@@ -36,6 +37,8 @@ class _Commands(click.Group):
 
 FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True)
 NEW = click.Path(file_okay=False, path_type=pathlib.Path)
+FILE = click.Path(dir_okay=False, path_type=pathlib.Path)
+_TRY = {" INPUT": "predict", "": "sample"}
 RUN = click.Path(exists=True, file_okay=False, path_type=pathlib.Path)
 
 
@@ -57,6 +60,10 @@ def main() -> None:
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the training data.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples per step.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Largest learning rate.")
+@click.option("--samples", type=click.IntRange(1), help="Train on so many samples only.")
+@click.option("--fast", "preset", flag_value="fast", default="default", type=str,
+              help="About a minute of training that visibly learns.")  # fmt: skip
+@click.option("--data", "dataset", metavar="NAME", help="Which data, where a recipe has several.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same weights.")
 @click.option("--out", type=NEW, help="Folder for the run.")
 @click.option(
@@ -83,12 +90,15 @@ def train(
         loss.png            loss and metric against epoch, training and validation
         history.json        the same numbers
         summary.json        the result, measured once on the test set
+        *.png               what the model does, in pictures
         model.safetensors   the weights that were best on the validation data
         checkpoint/         what --resume goes on from, to the same last bit
 
     \b
     Examples:
         toumei train mlp
+        toumei train gpt --fast
+        toumei train cnn --data fashion-mnist
         toumei train mlp --epochs 5 --lr 0.001 --out runs/short
         toumei train --resume runs/short
     """
@@ -108,17 +118,29 @@ def _started(recipe: str | None, out: pathlib.Path | None, given: dict[str, Any]
             f"{folder} holds a run already: go on with --resume {folder}, or name another --out"
         )
     given["checkpoint_seconds"] = given.pop("checkpoint_every")
-    return Run(find(recipe), folder, Options(**given))
+    found = find(recipe)
+    _check_dataset(found, given["dataset"])
+    return Run(found, folder, Options(**given))
+
+
+def _check_dataset(recipe: Recipe, name: str | None) -> None:
+    if name is None or name in recipe.datasets:
+        return
+    known = f"one of {', '.join(recipe.datasets)}" if recipe.datasets else "there is one set only"
+    raise click.UsageError(f"{recipe.name} has no data {name!r}: {known}")
 
 
 def _resumed(
     ctx: click.Context, folder: pathlib.Path, recipe: str | None, data_dir: str | None
 ) -> Run:
     """Open the run in a folder with the options it was started with; its data may have moved."""
-    fixed = ("epochs", "batch_size", "lr", "seed", "out", "checkpoint_every")
+    fixed = (
+        "epochs", "batch_size", "lr", "samples", "preset", "dataset", "seed", "out",
+        "checkpoint_every",
+    )  # fmt: skip
     for name in fixed:
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            option = name.replace("_", "-")
+            option = {"preset": "fast", "dataset": "data"}.get(name, name).replace("_", "-")
             raise click.UsageError(f"--{option} can't be changed in a resumed run: leave it out")
     name, options = open_run(folder)
     if recipe not in (None, name):
@@ -158,8 +180,12 @@ def _fit(run: Run, quiet: bool) -> None:
         raise click.ClickException(f"{error.message}. {_way_on(run)}") from error
     console.print(_verdict(summary), soft_wrap=True)
     if not quiet:
-        files = "(loss.png, history.json, model.safetensors …)"
-        console.print(f"run     {run.folder}  {files}", soft_wrap=True)
+        console.print(f"run     {run.folder}", soft_wrap=True)
+        pictures = sorted(p.name for p in run.folder.iterdir() if p.suffix in (".png", ".gif"))
+        console.print(f"look    {', '.join(pictures)}", soft_wrap=True)
+        for option, command in _TRY.items():
+            if getattr(type(run.recipe), command) is not getattr(Recipe, command):
+                console.print(f"try     toumei {command} {run.folder}{option}", soft_wrap=True)
 
 
 def _way_on(run: Run) -> str:
@@ -170,12 +196,59 @@ def _way_on(run: Run) -> str:
 
 def _verdict(summary: dict[str, Any]) -> str:
     value, target = summary["value"], summary["target"]
-    reached = "reached" if value >= target else "missed"
+    aim = ""
+    if target is not None:
+        reached = value >= target if summary["mode"] == "max" else value <= target
+        aim = f"(aim: {target:.4g}, {'reached' if reached else 'missed'}) "
+    epochs = f"{summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}"
     return (
-        f"result  {summary['metric']} [bold]{value:.4f}[/bold] "
-        f"(aim: {target:.4f}, {reached}) "
-        f"after {summary['epochs']} epochs, {summary['seconds']:.0f} s"
+        f"result  {summary['metric']} [bold]{value:.4g}[/bold] {aim}"
+        f"after {epochs}, {summary['seconds']:.0f} s"
     )
+
+
+@main.command()
+@click.argument("run", type=RUN)
+@click.argument("line", metavar="INPUT")
+@click.option("--out", type=FILE, help="File of the picture, where there is one.")
+def predict(run: pathlib.Path, line: str, out: pathlib.Path | None) -> None:
+    """Show what the model of a finished RUN makes of INPUT.
+
+    INPUT is an image file, a line of text or numbers: what the model was trained on.
+
+    \b
+    Examples:
+        toumei predict runs/cnn my-seven.png
+        toumei predict runs/translate "ein hund rennt im schnee ."
+        toumei predict runs/pinn "0.25 0.5"
+    """
+    opened = open_finished(run)
+    click.echo(opened.recipe.predict(opened, line, out))
+
+
+@main.command()
+@click.argument("run", type=RUN)
+@click.option("--count", type=click.IntRange(1), help="How many samples.")
+@click.option("--length", type=click.IntRange(1), help="Characters of a text.")
+@click.option("--temperature", type=click.FloatRange(0),
+              help="Below 1 likelier, above 1 more daring; 0 takes the likeliest.")  # fmt: skip
+@click.option("--prompt", help="How a text begins.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same samples.")
+@click.option("--out", type=FILE, help="File of the picture.")
+def sample(run: pathlib.Path, seed: int, **given: Any) -> None:
+    """Let the model of a finished RUN make something up: a text, or digits.
+
+    \b
+    Examples:
+        toumei sample runs/gpt --prompt "Call me " --length 500 --temperature 0.8
+        toumei sample runs/gan --count 64 --out digits.png
+    """
+    opened = open_finished(run)
+    wish = Sampling(seed=seed, **given)
+    for name, value in given.items():
+        if value is not None and opened.recipe.sampling and name not in opened.recipe.sampling:
+            raise click.UsageError(f"--{name} means nothing to a run of {opened.recipe.name!r}")
+    click.echo(opened.recipe.sample(opened, wish))
 
 
 @main.command(name="list")
@@ -235,7 +308,8 @@ def summary(recipe: str) -> None:
     from .viz.summary import summary as summarise
 
     found = find(recipe)
-    click.echo(str(summarise(found.model(), found.example())))
+    facts = found.data(Options()).facts
+    click.echo(str(summarise(found.model(facts), *found.example(facts))))
 
 
 @main.group()
