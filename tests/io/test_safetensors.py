@@ -187,8 +187,20 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     path.write_text("hello, this is no safetensors file at all")
     with pytest.raises(LoadError, match="no safetensors file"):
         tm.load(path)
-    with pytest.raises(LoadError, match="can't be read"):
-        tm.load(tmp_path)
+    np.savez(tmp_path / "x.npz", a=np.ones(2))
+    with pytest.raises(LoadError, match=r"NumPy arrays: read it with numpy\.load"):
+        tm.load(tmp_path / "x.npz")
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n")
+    with pytest.raises(LoadError, match=r"Git LFS pointer.*git lfs pull"):
+        tm.load(path)
+
+
+def test_the_message_about_a_pickle_says_how_to_convert_it(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(b"PK\x03\x04rest")
+    for place in (path, tmp_path):  # in a folder without better, it is the file in question
+        with pytest.raises(LoadError, match=r"safetensors\.torch\.save_file\(torch\.load\(path"):
+            tm.load(place)
 
 
 def raw_file(path: Path, dtype: str, shape: list[int], data: bytes) -> None:
@@ -215,5 +227,18 @@ def test_foreign_dtypes(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="uint64"):
         tm.load(path)
     raw_file(path, "F8_E4M3", [2], b"ab")
-    with pytest.raises(LoadError, match="x is F8_E4M3"):
+    with pytest.raises(LoadError, match=r"x is F8_E4M3.*convert it to F32"):
         tm.load(path)
+
+
+def test_files_are_as_readers_of_the_hub_ask_for(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    tm.save({"format": tm.ones(1), "pt": tm.zeros(2)}, tmp_path / "x")
+    with safe_open(tmp_path / "x", "np") as file:
+        assert file.metadata()["format"] == "pt"
+    assert same(tm.load(tmp_path / "x"), {"format": tm.ones(1), "pt": tm.zeros(2)})
+    line = {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}
+    header = json.dumps({"__metadata__": {"format": "pt"}, "pt": line}).encode()
+    (tmp_path / "y").write_bytes(struct.pack("<Q", len(header)) + header + b"\x07")
+    assert same(tm.load(tmp_path / "y"), {"pt": tm.tensor([7], dtype=tm.uint8)})

@@ -1,57 +1,40 @@
-"""tm.save and tm.load: tensors and plain values in one safetensors file; never pickle.
+"""tm.save and tm.load: tensors and plain values in safetensors files; never pickle.
 
-A safetensors file is a JSON header (name, dtype, shape and place of each tensor, and text metadata)
-followed by the bytes.  The tensors are stored flat, under their path ("model.fc.weight"), so that
-every reader of the format finds them; what the flat form can't say is in the metadata:
+The tensors are stored flat, under their path ("model.fc.weight"), so that every reader of the
+format finds them; what the flat form can't say is in the metadata:
 
     "toumei"        the nesting, as JSON; a leaf {"tensor": "model.fc.weight"} stands for a tensor
     "<other name>"  of a tensor with several names: the name that it is stored under (safetensors'
                     own convention for tied weights)
+    "format"        "pt", as readers of the Hugging Face Hub ask for: the layouts are PyTorch's
 """
 
 from __future__ import annotations
 
-import io
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..errors import LoadError, SaveError
-from ..op import RANK, Array
+from ..op import Array
 from ..tape import Value, spec_of, wrap
 from .files import replace_with
+from .shards import Stored, find_stored, parse_size, plan, remove_shards, save_shards
+from .tensorfile import DTYPES, check_dtypes, for_tensor, read_entry
 
 __all__ = ["load", "save"]
 
 Path: TypeAlias = str | os.PathLike[str]
 
-_TREE = "toumei"
-_BFLOAT16 = np.dtype("V2")  # NumPy has no bfloat16: two bytes, widened by a shift
-_DTYPES = {
-    "BOOL": np.dtype("?"),
-    "U8": np.dtype("u1"),
-    "I8": np.dtype("i1"),
-    "U16": np.dtype("<u2"),
-    "I16": np.dtype("<i2"),
-    "U32": np.dtype("<u4"),
-    "I32": np.dtype("<i4"),
-    "U64": np.dtype("<u8"),
-    "I64": np.dtype("<i8"),
-    "F16": np.dtype("<f2"),
-    "BF16": _BFLOAT16,
-    "F32": np.dtype("<f4"),
-    "F64": np.dtype("<f8"),
-}
-#: What a tensor becomes whose dtype Toumei doesn't have: the smallest that holds every value.
-_WIDER = {"i1": "i4", "u2": "i4", "i2": "i4", "u4": "i8", "f2": "f4"}
+TREE = "toumei"
+_RESERVED = (TREE, "format", "total_size", "__metadata__")  # no tensor is stored under these names
 
 
-def save(obj: Any, path: Path) -> None:
-    """Write tensors, nested in dicts, lists and tuples together with plain values, to one file.
+def save(obj: Any, path: Path, *, max_shard_size: int | str | None = None) -> None:
+    """Write tensors, nested in dicts, lists and tuples together with plain values, to a file.
 
     The file is written whole or not at all; a tensor with several names is stored once.
 
@@ -59,9 +42,13 @@ def save(obj: Any, path: Path) -> None:
         obj: a tensor, a `state_dict()`, or any nesting of dicts, lists and tuples of tensors, NumPy
             arrays, None, bool, int, float and str.
         path: the file, usually called "….safetensors".
+        max_shard_size: bytes, or a text such as "5GB" or "500MiB".  What is larger is divided into
+            files "…-00001-of-00003.safetensors" and so on, beside "….safetensors.index.json" which
+            says what is where (whole or not at all, too); `load` takes the same path.  Each file
+            has at most so many bytes of numbers, unless a single tensor has more.
 
     Raises:
-        SaveError: the file can't be written (the old one is untouched), or `obj` holds something
+        SaveError: a file can't be written (what was there is untouched), or `obj` holds something
             that isn't a number, a text or a tensor.
 
     >>> import os, tempfile
@@ -71,20 +58,34 @@ def save(obj: Any, path: Path) -> None:
     >>> tm.load(path)
     {'step': 3, 'weights': [tensor([1., 1.]), tensor([0.])]}
     """
+    writer = _Writer()
+    tree = writer.encode(obj, "")
+    metadata = {"format": "pt", **writer.ties, TREE: json.dumps(tree)}
+    name, arrays = os.fspath(path), writer.arrays
+    limit = None if max_shard_size is None else parse_size(max_shard_size)
+    groups = [] if limit is None else plan({n: a.nbytes for n, a in arrays.items()}, limit)
+    if len(groups) <= 1:
+        replace_with(name, lambda temporary: _write(arrays, temporary, metadata))
+        if limit is not None:
+            remove_shards(name)
+        return
+    total = sum(a.nbytes for a in arrays.values())
+    save_shards(
+        [{n: arrays[n] for n in group} for group in groups],
+        name,
+        {"total_size": total, **metadata},
+        lambda group, temporary: _write(group, temporary, {"format": "pt"}),
+    )
+
+
+def _write(arrays: dict[str, Array], path: str, metadata: dict[str, str]) -> None:
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    writer = _Writer()
-    tree = writer.encode(obj, "")
-    metadata = {**writer.ties, _TREE: json.dumps(tree)}
-
-    def write(temporary: str) -> None:
-        try:
-            save_file(writer.arrays, temporary, metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-
-    replace_with(path, write)
+    try:
+        save_file(arrays, path, metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def load(path: Path) -> Any:
@@ -93,24 +94,40 @@ def load(path: Path) -> Any:
     float16 and bfloat16 become float32, small integers int32.
 
     Args:
-        path: the file.
+        path: the file; or the index of tensors over several files ("….safetensors.index.json"), or
+            a folder that holds one of the two.
 
     Raises:
         LoadError: there is no such file, it isn't a safetensors file, it is cut short or damaged,
-            or it has a dtype that Toumei can't hold.
+            an index and its files don't fit together, or it has a dtype that Toumei can't hold.
     """
-    name = os.fspath(path)
-    metadata = _validate(name)
+    stored = find_stored(os.fspath(path))
+    check_dtypes(stored.entries)
     try:
-        with open(name, "rb") as file:
-            arrays = dict(_read(file, name))
-        if _TREE in metadata:
-            return _Reader(name, arrays).decode(json.loads(metadata[_TREE]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LoadError(f"{name} can't be read: {error}") from error
-    tensors: dict[str, Any] = {n: wrap(_for_tensor(name, n, a)) for n, a in arrays.items()}
-    ties = {n: kept for n, kept in metadata.items() if kept in tensors and n not in tensors}
-    return tensors | {n: tensors[kept] for n, kept in ties.items()}
+        arrays = dict(_read(stored))
+        if TREE in stored.metadata:
+            return _Reader(stored.path, arrays).decode(json.loads(stored.metadata[TREE]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise LoadError(f"{stored.path} can't be read: {error}") from error
+    tensors: dict[str, Any] = {n: wrap(for_tensor(stored.path, n, a)) for n, a in arrays.items()}
+    return tensors | {n: tensors[kept] for n, kept in ties(stored).items()}
+
+
+def ties(stored: Stored) -> dict[str, str]:
+    """Return the further names of tensors that have several, and what each is stored under."""
+    names = {entry.name for entry in stored.entries}
+    return {
+        name: kept
+        for name, kept in stored.metadata.items()
+        if kept in names and name not in names and name not in _RESERVED
+    }
+
+
+def _read(stored: Stored) -> Iterator[tuple[str, Array]]:
+    for tensors in stored.files:
+        with open(tensors.path, "rb") as file:
+            for entry in tensors.entries:
+                yield entry.name, read_entry(file, entry)
 
 
 # --- out -----------------------------------------------------------------------------------------
@@ -145,7 +162,7 @@ class _Writer:
 
     def _store(self, array: Any, path: str, spec: Any) -> str:
         """Note an array down under a name, unless its memory is stored already."""
-        if not isinstance(array, np.ndarray) or array.dtype not in _DTYPES.values():
+        if not isinstance(array, np.ndarray) or array.dtype not in DTYPES.values():
             raise SaveError(f"save: {path or 'the value'} is {spec}, which such files can't hold")
         memory = (array.ctypes.data, array.shape, array.strides, array.dtype)
         name = self._free_name(path or "value")
@@ -159,7 +176,7 @@ class _Writer:
 
     def _free_name(self, path: str) -> str:
         name, n = path, 1
-        while name in self.arrays or name in self.ties or name in (_TREE, "__metadata__"):
+        while name in self.arrays or name in self.ties or name in _RESERVED:
             name, n = f"{path}~{n}", n + 1
         return name
 
@@ -182,79 +199,6 @@ def _cant_hold(value: Any, path: str) -> str:
 
 
 # --- in ------------------------------------------------------------------------------------------
-
-
-class _Entry(NamedTuple):
-    """A tensor's line in the header: what it is, and where its bytes start."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-
-
-def _validate(path: str) -> dict[str, str]:
-    """Let the safetensors library check the whole header; return the metadata."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with open(path, "rb") as file:
-            start = file.read(2)
-        with safe_open(path, framework="np") as opened:
-            return dict(opened.metadata() or {})
-    except FileNotFoundError:
-        raise LoadError(f"{path} doesn't exist") from None
-    except OSError as error:
-        raise LoadError(f"{path} can't be read: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise LoadError(_what_is_wrong(path, start, str(error))) from None
-
-
-def _what_is_wrong(path: str, start: bytes, reason: str) -> str:
-    if start == b"PK" or start[:1] == b"\x80":
-        return (
-            f"{path} is a pickle, as torch.save writes it, and loading one would run code. Convert "
-            "it with safetensors.torch.save_file(torch.load(path), new_path)"
-        )
-    size = os.path.getsize(path)
-    return (
-        f"{path} is cut short, damaged, or no safetensors file "
-        f"({reason}; the file has {size} bytes)"
-    )
-
-
-def _entries(file: io.BufferedReader) -> Iterator[_Entry]:
-    length = int.from_bytes(file.read(8), "little")
-    header = json.loads(file.read(length))
-    for name, line in header.items():
-        if name != "__metadata__":
-            start = 8 + length + line["data_offsets"][0]
-            yield _Entry(name, line["dtype"], tuple(line["shape"]), start)
-
-
-def _read(file: io.BufferedReader, path: str) -> Iterator[tuple[str, Array]]:
-    """Yield each tensor, its bytes read straight into the memory that it will live in."""
-    for entry in sorted(_entries(file), key=lambda e: e.start):
-        dtype = _DTYPES.get(entry.dtype)
-        if dtype is None:
-            raise LoadError(f"{path}: {entry.name} is {entry.dtype}, which Toumei can't hold")
-        array = np.empty(math.prod(entry.shape), dtype)
-        file.seek(entry.start)
-        if file.readinto(array.view(np.uint8).data) != array.nbytes:
-            raise LoadError(f"{path} is cut short: the bytes of {entry.name} are missing")
-        yield entry.name, array.reshape(entry.shape)
-
-
-def _for_tensor(path: str, name: str, array: Array) -> Array:
-    """Return the numbers in a dtype that a tensor may have."""
-    if array.dtype == _BFLOAT16:  # the upper half of a float32
-        return (array.view("<u2").astype("<u4") << 16).view("<f4")
-    if array.dtype in RANK:
-        return array
-    wider = _WIDER.get(array.dtype.str[1:])
-    if wider is None:
-        raise LoadError(f"{path}: {name} is {array.dtype}, which no tensor of Toumei can be")
-    return array.astype(wider)
 
 
 class _Reader:
@@ -282,5 +226,5 @@ class _Reader:
 
     def _tensor(self, name: str) -> Any:
         if name not in self._tensors:
-            self._tensors[name] = wrap(_for_tensor(self._path, name, self._arrays[name]))
+            self._tensors[name] = wrap(for_tensor(self._path, name, self._arrays[name]))
         return self._tensors[name]
