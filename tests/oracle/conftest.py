@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-# A harness to be run as a module, without tests of its own.
-collect_ignore = ["opinfo.py"]
+# Harnesses to be run as modules, without tests of their own.
+collect_ignore = ["modules.py", "opinfo.py"]
 if importlib.util.find_spec("torch") is None:
     collect_ignore_glob = ["*.py"]

@@ -192,18 +192,33 @@ def check_sample(function: Callable[..., Any], info: Any, sample: Any, random: b
         check_equal(a, b, f"value {i}", 1e-7, 1e-9)
     if not info.supports_autograd or not made:
         return
+    twice = info.supports_gradgrad
+    first = first_gradients(mine, theirs, made, twice)
+    if twice:
+        second_gradients(first, made)
+
+
+def first_gradients(
+    mine: list[Any], theirs: list[Any], made: list[Any], twice: bool
+) -> list[tuple[Any, Any]]:
+    """Compare and return the gradients; `twice` keeps them differentiable."""
     pairs = [
         (a, b) for a, b in zip(mine, theirs, strict=True)
         if isinstance(b, torch.Tensor) and b.requires_grad
     ]  # fmt: skip
     if not pairs:
-        return
+        return []
     for a, _ in pairs:
         assert a.requires_grad, "the result doesn't require grad, PyTorch's does"
-    first = gradients(pairs, made, create_graph=info.supports_gradgrad)
+    first = gradients(pairs, made, create_graph=twice)
     compare_gradients(first, "gradient")
+    return first
+
+
+def second_gradients(first: list[tuple[Any, Any]], made: list[Any]) -> None:
+    """Compare the gradients of gradients."""
     second = [(a, b) for a, b in first if b is not None and b.requires_grad]
-    if not info.supports_gradgrad or not second:
+    if not second:
         return
     linked = [(a, b) for a, b in second if a is not None and a.requires_grad]
     if len(linked) < len(second):  # constant for us: PyTorch's must be zero
