@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CTCLoss",
     "CosineEmbeddingLoss",
-    "CosineSimilarity",
     "CrossEntropyLoss",
     "GaussianNLLLoss",
     "HingeEmbeddingLoss",
@@ -29,7 +29,6 @@ __all__ = [
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
-    "PairwiseDistance",
     "PoissonNLLLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
@@ -115,6 +114,24 @@ class NLLLoss(_Loss, of=F.nll_loss):
     _: KW_ONLY
     ignore_index: int = -100
     reduction: str = "mean"
+
+
+class CTCLoss(_Loss, of=F.ctc_loss):
+    """−ln of the probability of all paths that spell the target, without repeats and blanks.
+
+    Shape: (T, N, C) log probabilities, (N, S) labels, (N) lengths, (N) lengths -> ()
+
+    Args:
+        blank: the class that spells nothing.
+        reduction: "mean" divides each loss by its target's length, then takes the mean.
+        zero_infinity: take 0 for targets that no path can spell (else they are infinite).
+
+    Paper: Graves et al., "Connectionist Temporal Classification" (2006)
+    """
+
+    blank: int = 0
+    reduction: str = "mean"
+    zero_infinity: bool = False
 
 
 class BCELoss(_Loss, of=F.binary_cross_entropy):
@@ -269,18 +286,3 @@ class TripletMarginWithDistanceLoss(_Loss, of=F.triplet_margin_with_distance_los
     margin: float = 1.0
     swap: bool = False
     reduction: str = "mean"
-
-
-class CosineSimilarity(FunctionLayer, of=F.cosine_similarity):
-    """cos(a, b) = a·b / max(‖a‖·‖b‖, eps) along `dim`.  Shape: (…, D, …), (…, D, …) -> (…)"""
-
-    dim: int = 1
-    eps: float = 1e-8
-
-
-class PairwiseDistance(FunctionLayer, of=F.pairwise_distance):
-    """‖a − b + eps‖ₚ over the last dimension.  Shape: (N, D), (N, D) -> (N)"""
-
-    p: float = 2.0
-    eps: float = 1e-6
-    keepdim: bool = False
