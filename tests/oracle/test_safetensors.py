@@ -9,6 +9,7 @@ import pytest
 
 import toumei as tm
 from toumei import nn
+from toumei.errors import LoadError
 
 torch = pytest.importorskip("torch")
 
@@ -64,3 +65,42 @@ def test_tied_weights_both_ways(tmp_path: pathlib.Path) -> None:
     np.testing.assert_array_equal(
         theirs[1].weight.detach().numpy(), 2 * ours[1].weight.detach().numpy()
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_a_state_dict_of_pytorch_without_a_file(dtype: str) -> None:
+    ours, theirs = networks()
+    theirs.to(getattr(torch, dtype))
+    for state in (theirs.state_dict(), dict(theirs.named_parameters())):  # the latter needs grad
+        with tm.no_grad():
+            ours[0].weight.zero_()
+        ours.load_state_dict(state)
+        for name, value in theirs.state_dict().items():
+            wanted = value.float().numpy()
+            np.testing.assert_array_equal(ours.state_dict()[name].numpy(), wanted)
+    theirs.load_state_dict({n: torch.from_numpy(t.numpy()) for n, t in ours.state_dict().items()})
+
+
+def test_a_checkpoint_around_the_state_dict() -> None:
+    ours, theirs = networks()
+    with pytest.raises(LoadError, match="unexpected model, a dict in itself: is it that one"):
+        ours.load_state_dict({"model": theirs.state_dict(), "epoch": 3})
+    sparse = {**theirs.state_dict(), "0.weight": torch.ones(4, 3).to_sparse()}
+    with pytest.raises(LoadError, match=r"0\.weight, a Tensor, can.t be read: "):
+        ours.load_state_dict(sparse)
+
+
+def test_the_pickle_of_a_state_dict_is_refused_and_converted_as_the_message_says(
+    tmp_path: pathlib.Path,
+) -> None:
+    from safetensors.torch import save_file
+
+    ours, theirs = networks()
+    for new in (True, False):
+        path = tmp_path / "model.pt"
+        torch.save(theirs.state_dict(), path, _use_new_zipfile_serialization=new)
+        with pytest.raises(LoadError, match=r"is a pickle.*save_file\(torch\.load\(path"):
+            tm.load(path)
+    save_file(torch.load(path, weights_only=True), tmp_path / "model.safetensors")
+    ours.load_state_dict(tm.load(tmp_path / "model.safetensors"))
+    np.testing.assert_array_equal(ours[0].weight.detach().numpy(), theirs[0].weight.detach())

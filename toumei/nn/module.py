@@ -324,7 +324,7 @@ class Module:
         Nothing is changed unless everything fits.
 
         Args:
-            state_dict: tensors or arrays by name, as `state_dict()` gives them.
+            state_dict: tensors or arrays by name, as `state_dict()` gives them; PyTorch's, too.
             strict: refuse missing and unexpected names (wrong shapes are always refused).
 
         Returns:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ..config import grad_mode
 from ..errors import LoadError, ModuleError
 from ..tape import operand
@@ -49,7 +51,7 @@ def state_dict(module: Module, prefix: str, keep_vars: bool) -> dict[str, Tensor
 def load_state_dict(module: Module, given: Mapping[str, Any], strict: bool) -> LoadResult:
     """Copy `given` into the module's tensors, once everything has been found to fit."""
     own = _tensors(module)
-    values = {name: operand(value) for name, value in given.items() if name in own}
+    values = {name: _as_tensor(name, value) for name, value in given.items() if name in own}
     filled = {id(own[name]) for name in values}  # a tied tensor needs only one of its names
     missing = [name for name, t in own.items() if name not in values and id(t) not in filled]
     unexpected = [name for name in given if name not in own]
@@ -67,6 +69,28 @@ def load_state_dict(module: Module, given: Mapping[str, Any], strict: bool) -> L
     return LoadResult(missing, unexpected)
 
 
+def _as_tensor(name: str, value: Any) -> Tensor:
+    """Return a value of a state dict as a tensor: one of PyTorch's, too, or any array."""
+    try:
+        return value if isinstance(value, Tensor) else operand(_as_array(value))
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(value).__name__
+        reason = getattr(error, "message", error)
+        raise LoadError(f"load_state_dict: {name}, a {kind}, can't be read: {reason}") from error
+
+
+def _as_array(value: Any) -> Any:
+    """Turn another library's tensor into an array, by the methods that PyTorch's tensors have."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        if str(value.dtype).endswith("float16"):  # bfloat16 has no array, float16 no tensor here
+            value = value.float()
+    if not hasattr(value, "__array__"):
+        return value
+    array = np.asarray(value)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
 def _wrong_shapes(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> list[str]:
     return [
         f"{name} is {list(own[name].shape)} here, but {list(value.shape)} in the state dict"
@@ -76,6 +100,8 @@ def _wrong_shapes(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> li
 
 
 def _unexpected(name: str, value: Any, missing: list[str]) -> str:
+    if isinstance(value, Mapping):
+        return f"unexpected {name}, a dict in itself: is it that one which is to be loaded?"
     near = nearest(name, missing)
     shape = f" {list(value.shape)}" if hasattr(value, "shape") else ""
     return f"unexpected {name}{shape}" + (f"; did you mean {near}?" if near else "")
