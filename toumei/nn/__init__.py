@@ -5,8 +5,10 @@ from __future__ import annotations
 from ..tensor import Buffer, Parameter
 from . import (
     activation,
+    attention,
     container,
     conv,
+    distance,
     dropout,
     embedding,
     functional,
@@ -14,19 +16,29 @@ from . import (
     linear,
     loss,
     norm,
+    padding,
     pooling,
+    position,
+    resizing,
+    transformer,
     utils,
 )
 from .activation import *
+from .attention import *
 from .container import *
 from .conv import *
+from .distance import *
 from .dropout import *
 from .embedding import *
 from .linear import *
 from .loss import *
 from .module import Module
 from .norm import *
+from .padding import *
 from .pooling import *
+from .position import *
+from .resizing import *
+from .transformer import *
 
 __all__ = [
     "Buffer",
@@ -36,12 +48,18 @@ __all__ = [
     "init",
     "utils",
     *activation.__all__,
+    *attention.__all__,
     *container.__all__,
     *conv.__all__,
+    *distance.__all__,
     *dropout.__all__,
     *embedding.__all__,
     *linear.__all__,
     *loss.__all__,
     *norm.__all__,
+    *padding.__all__,
     *pooling.__all__,
+    *position.__all__,
+    *resizing.__all__,
+    *transformer.__all__,
 ]

@@ -121,12 +121,11 @@ def _masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 class Heads(NamedTuple):
-    """Queries, keys, values of all heads, (n·heads, length, size), and what is added to scores."""
+    """Queries, keys and values of all heads, (n, heads, length, size)."""
 
     q: Tensor
     k: Tensor
     v: Tensor
-    bias: Tensor | None
 
 
 def multi_head_attention_forward(
@@ -155,6 +154,8 @@ def multi_head_attention_forward(
     static_v: Tensor | None = None,
     average_attn_weights: bool = True,
     is_causal: bool = False,
+    *,
+    batch_first: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Attention with several heads, between a projection in and one out.
 
@@ -168,9 +169,11 @@ def multi_head_attention_forward(
         add_zero_attn: one more key and value of zeros.
         key_padding_mask: (n, s); bool: True where a key is padding; float: added to the scores.
         attn_mask: (l, s) or (n·heads, l, s); bool: True where a query may not look; float: added.
-        need_weights: also return the weights, averaged over the heads or (n, heads, l, s).
+        need_weights: also return the weights, averaged over the heads or (n, heads, l, s).  A query
+            that may look nowhere gets NaN with them and zeros without, as in PyTorch.
         static_k, static_v: (n·heads, s, e/heads) to take instead of the projected ones.
         is_causal: a hint that attn_mask is the causal mask; the mask decides.
+        batch_first: queries, keys, values and the result are (n, l, e) instead.
 
     Raises:
         OpError: the shapes don't fit.
@@ -178,49 +181,57 @@ def multi_head_attention_forward(
     name = "multi_head_attention_forward"
     batched = query.ndim == 3
     if not batched:
-        query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
+        place = 0 if batch_first else 1
+        query, key, value = (x.unsqueeze(place) for x in (query, key, value))
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
-    length, n, e = query.shape
-    _check_heads(name, query, key, value, embed_dim_to_check, num_heads)
+    sequence = 1 if batch_first else 0
+    _check_heads(name, query, key, value, embed_dim_to_check, num_heads, sequence)
     if is_causal and attn_mask is None:
         raise OpError(f"{name}: is_causal is a hint about attn_mask, which must be given with it")
-    weights: tuple[Tensor | None, ...]
-    if use_separate_proj_weight:
-        weights = (q_proj_weight, k_proj_weight, v_proj_weight)
-    else:
-        weights = (
-            (None,) * 3 if in_proj_weight is None else in_proj_weight.split_with_sizes([e] * 3)
-        )
+    separate = (q_proj_weight, k_proj_weight, v_proj_weight)
+    weights = separate if use_separate_proj_weight else _thirds(in_proj_weight)
     projected = _project(name, (query, key, value), weights, in_proj_bias)
-    heads = _heads(name, projected, num_heads, bias_k, bias_v, static_k, static_v)
-    heads = heads._replace(bias=_scores_bias(name, heads, num_heads, n, attn_mask, key_padding_mask,
-                                             int(bias_k is not None)))  # fmt: skip
+    heads = _heads(name, projected, num_heads, sequence, bias_k, bias_v, static_k, static_v)
+    extra = int(bias_k is not None)
+    bias = _scores_bias(name, heads, attn_mask, key_padding_mask, extra)
     if add_zero_attn:
-        heads = _with_zero_key(heads)
-    out, w = _attend(heads, dropout_p if training else 0.0)
-    out = linear(out.transpose(0, 1).reshape(length, n, e), out_proj_weight, out_proj_bias)
-    if not batched:
-        out = out.squeeze(1)
-    if not need_weights:
-        return out, None
-    w = w.reshape(n, num_heads, length, w.shape[-1])
-    w = w.mean(1) if average_attn_weights else w
-    return out, w if batched else w.squeeze(0)
+        heads, bias = _with_zero_key(heads), None if bias is None else _pad_keys(bias)
+    p = dropout_p if training else 0.0
+    if need_weights:
+        out, w = _attend(heads, bias, p)
+    else:
+        out, w = scaled_dot_product_attention(*heads, bias, p), None
+    out = out.permute(0, 2, 1, 3) if batch_first else out.permute(2, 0, 1, 3)
+    out = linear(out.reshape(query.shape), out_proj_weight, out_proj_bias)
+    if w is not None and average_attn_weights:
+        w = w.mean(1)
+    if batched:
+        return out, w
+    return out.squeeze(1 - sequence), None if w is None else w.squeeze(0)
 
 
 def _check_heads(
-    name: str, query: Tensor, key: Tensor, value: Tensor, embed_dim: int, num_heads: int
+    name: str,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim: int,
+    num_heads: int,
+    sequence: int,
 ) -> None:
-    e = query.shape[2]
     reason = ""
-    if e != embed_dim:
-        reason = f"the query has {e} features, not {embed_dim}"
-    elif e % num_heads:
-        reason = f"{e} features can't be divided among {num_heads} heads"
+    if not query.ndim == key.ndim == value.ndim == 3:
+        reason = "each needs 3 dimensions, or 2 without a batch"
+    elif query.shape[2] != embed_dim:
+        reason = f"the query has {query.shape[2]} features, not {embed_dim}"
+    elif embed_dim % num_heads:
+        reason = f"{embed_dim} features can't be divided among {num_heads} heads"
     elif key.shape[:2] != value.shape[:2]:
         reason = "keys and values differ in length or batch"
-    elif key.shape[1] != query.shape[1]:
-        reason = f"the batch has {query.shape[1]} queries, but {key.shape[1]} keys"
+    elif key.shape[1 - sequence] != query.shape[1 - sequence]:
+        reason = (
+            f"the batch has {query.shape[1 - sequence]} queries, but {key.shape[1 - sequence]} keys"
+        )
     if reason:
         raise OpError(
             f"{name}(query: {spec_of(query)}, key: {spec_of(key)}, value: {spec_of(value)}): "
@@ -228,18 +239,22 @@ def _check_heads(
         )
 
 
+def _thirds(joint: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Cut the weights or biases of queries, keys and values apart."""
+    return (None,) * 3 if joint is None else joint.chunk(3)
+
+
 def _project(name: str, inputs: Any, weights: Any, bias: Tensor | None) -> list[Tensor]:
     if any(w is None for w in weights):
         raise OpError(f"{name}: a projection weight is missing")
-    e = inputs[0].shape[2]
-    biases = (None,) * 3 if bias is None else bias.split_with_sizes([e] * 3)
-    return [linear(x, w, b) for x, w, b in zip(inputs, weights, biases, strict=True)]
+    return [linear(x, w, b) for x, w, b in zip(inputs, weights, _thirds(bias), strict=True)]
 
 
 def _heads(
     name: str,
     projected: list[Tensor],
     num_heads: int,
+    sequence: int,
     bias_k: Tensor | None,
     bias_v: Tensor | None,
     static_k: Tensor | None,
@@ -247,47 +262,52 @@ def _heads(
 ) -> Heads:
     """Append the extra key and value, and give every head its part of the features."""
     q, k, v = projected
-    n, e = q.shape[1:]
+    n, e = q.shape[1 - sequence], q.shape[2]
     if (bias_k is None) != (bias_v is None):
         raise OpError(f"{name}: bias_k and bias_v belong together")
     if bias_k is not None and bias_v is not None:
-        k, v = cat([k, bias_k.expand(1, n, e)]), cat([v, bias_v.expand(1, n, e)])
+        one = (n, 1, e) if sequence else (1, n, e)
+        k, v = cat([k, bias_k.expand(one)], sequence), cat([v, bias_v.expand(one)], sequence)
 
     def split(x: Tensor) -> Tensor:
-        return x.reshape(x.shape[0], n * num_heads, e // num_heads).transpose(0, 1)
+        x = x.reshape(*x.shape[:2], num_heads, e // num_heads)
+        return x.permute(0, 2, 1, 3) if sequence else x.permute(1, 2, 0, 3)
 
-    k = split(k) if static_k is None else static_k
-    v = split(v) if static_v is None else static_v
-    return Heads(split(q), k, v, None)
+    def given(x: Tensor) -> Tensor:
+        return x.reshape(n, num_heads, *x.shape[1:])
+
+    k = split(k) if static_k is None else given(static_k)
+    v = split(v) if static_v is None else given(static_v)
+    return Heads(split(q), k, v)
 
 
 def _scores_bias(
     name: str,
     heads: Heads,
-    num_heads: int,
-    n: int,
     attn_mask: Tensor | None,
     key_padding_mask: Tensor | None,
     extra: int,
 ) -> Tensor | None:
-    """Merge both masks into one tensor to add to the scores, (n·heads or 1, l or 1, s)."""
-    length, s = heads.q.shape[1], heads.k.shape[1]
+    """Merge both masks into one tensor to add to the scores, (n or 1, heads or 1, l or 1, s)."""
+    n, num_heads, length, _ = heads.q.shape
+    s = heads.k.shape[2] - extra
     bias = None
     if attn_mask is not None:
+        shape = tuple(attn_mask.shape)
+        if shape not in ((length, s), (1, length, s), (n * num_heads, length, s)):
+            raise OpError(
+                f"{name}: attn_mask is {spec_of(attn_mask)}, neither ({length}, {s}) nor "
+                f"({n * num_heads}, {length}, {s})"
+            )
         bias = _additive(name, attn_mask, heads.q.dtype)
-        bias = bias.unsqueeze(0) if bias.ndim == 2 else bias
-        if tuple(bias.shape) not in ((1, length, s - extra), (n * num_heads, length, s - extra)):
-            raise OpError(
-                f"{name}: attn_mask is {spec_of(attn_mask)}: it has not {length} × {s - extra}"
-            )
+        if attn_mask.ndim == 3 and shape[0] == n * num_heads:
+            bias = bias.reshape(n, num_heads, length, s)
     if key_padding_mask is not None:
-        if tuple(key_padding_mask.shape) != (n, s - extra):
+        if tuple(key_padding_mask.shape) != (n, s):
             raise OpError(
-                f"{name}: key_padding_mask is {spec_of(key_padding_mask)}, not ({n}, {s - extra})"
+                f"{name}: key_padding_mask is {spec_of(key_padding_mask)}, not ({n}, {s})"
             )
-        padding = _additive(name, key_padding_mask, heads.q.dtype)
-        padding = padding.reshape(n, 1, 1, s - extra).expand(n, num_heads, 1, s - extra)
-        padding = padding.reshape(n * num_heads, 1, s - extra)
+        padding = _additive(name, key_padding_mask, heads.q.dtype).reshape(n, 1, 1, s)
         bias = padding if bias is None else bias + padding
     return bias if bias is None or not extra else _pad_keys(bias)
 
@@ -307,16 +327,16 @@ def _pad_keys(bias: Tensor) -> Tensor:
 
 def _with_zero_key(heads: Heads) -> Heads:
     def longer(x: Tensor) -> Tensor:
-        return cat([x, zeros((x.shape[0], 1, x.shape[2]), dtype=x.dtype)], 1)
+        n, h, _, size = x.shape
+        return cat([x, zeros((n, h, 1, size), dtype=x.dtype)], 2)
 
-    bias = None if heads.bias is None else _pad_keys(heads.bias)
-    return Heads(heads.q, longer(heads.k), longer(heads.v), bias)
+    return Heads(heads.q, longer(heads.k), longer(heads.v))
 
 
-def _attend(heads: Heads, dropout_p: float) -> tuple[Tensor, Tensor]:
+def _attend(heads: Heads, bias: Tensor | None, dropout_p: float) -> tuple[Tensor, Tensor]:
     """Return the mean of the values for each query, and the weights."""
     scores = (heads.q * (1 / math.sqrt(heads.q.shape[-1]))) @ heads.k.transpose(-1, -2)
-    weights = softmax(scores if heads.bias is None else scores + heads.bias, -1)
+    weights = softmax(scores if bias is None else scores + bias, -1)
     if dropout_p:
         weights = dropout(weights, dropout_p)
     return weights @ heads.v, weights
