@@ -41,7 +41,7 @@ def fetch(
     """Download a data set unless it is there, and return its folder.
 
     Args:
-        name: "mnist", "fashion-mnist", "cifar10" or "cifar100".
+        name: one that `catalogue` lists, such as "mnist".
         root: the data folder; see `data_home`.
         progress: called with (bytes done, bytes in all) as they come.
         timeout: seconds without an answer after which a mirror counts as silent.

@@ -1,7 +1,8 @@
 """The files of the known data sets: where they lie, what they must hold, how they are read.
 
 Nothing is ever unpickled: MNIST's files are IDX (a magic number, the sizes, the bytes), CIFAR's
-are the official binary records (label bytes, then 3,072 bytes: the red, green and blue planes).
+are the official binary records (label bytes, then 3,072 bytes: the red, green and blue planes),
+texts are UTF-8.
 """
 
 from __future__ import annotations
@@ -73,7 +74,29 @@ def _cifar_set(name: str, title: str, sub: str, files: tuple[DataFile, ...], r: 
     return Known(name, title, f"{name}/{sub}", (sub,), files, (r,), archive=True)
 
 
+def _multi30k_set() -> Known:
+    """Describe Multi30k, task 1, German and English: tokenised, lower case, a sentence a line."""
+    # The addresses name a commit: later ones may hold other bytes.
+    commit = "7bee46bc74186b4b6254603143610f730d40bf66"
+    base = f"https://raw.githubusercontent.com/multi30k/dataset/{commit}/data/task1/tok/"
+    files, remotes = [], []
+    for part, language, size, md5 in (
+        ("train", "de", 2_150_008, "4380018035b602bd0d0c4f369918dfde"),
+        ("train", "en", 1_837_696, "11ac4eac7988e6bd46cabe9755b71d26"),
+        ("val", "de", 77_273, "579f1cd1c81ae3917e4485613e0a62f7"),
+        ("val", "en", 64_608, "02902c626a88ec3c0a56cca3c5bb77fe"),
+        ("test_2016_flickr", "de", 71_917, "3054f8453b394c41d17df5c15849b5c8"),
+        ("test_2016_flickr", "en", 63_307, "09aa5360d1e0ae3e03742297eb720d7d"),
+    ):
+        name = f"multi30k_{part}.{language}"
+        files.append(DataFile(name, size, md5))
+        remotes.append(Remote(name, size, md5, (f"{base}{part}.lc.norm.tok.{language}",)))
+    title = "Multi30k: 29,000 + 1,014 + 1,000 captions of photographs, German and English"
+    return Known("multi30k", title, "multi30k", (), tuple(files), tuple(remotes))
+
+
 _KRIZ = "https://www.cs.toronto.edu/~kriz/"
+_SHAKESPEARE_MD5 = "6fb458f1232090904fb40fe944165e91"
 
 KNOWN: dict[str, Known] = {
     known.name: known
@@ -129,6 +152,25 @@ KNOWN: dict[str, Known] = {
                 (f"{_KRIZ}cifar-100-binary.tar.gz",),
             ),
         ),
+        Known(
+            "tinyshakespeare",
+            "tinyshakespeare: 1,115,394 characters of Shakespeare's plays",
+            "text",
+            ("",),
+            (DataFile("tinyshakespeare.txt", 1_115_394, _SHAKESPEARE_MD5),),
+            (
+                Remote(
+                    "tinyshakespeare.txt",
+                    1_115_394,
+                    _SHAKESPEARE_MD5,
+                    (
+                        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/"
+                        "tinyshakespeare/input.txt",
+                    ),
+                ),
+            ),
+        ),
+        _multi30k_set(),
     )
 }
 
@@ -324,7 +366,7 @@ def catalogue(root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]
     A set counts as there if all of its files are; they are checked when they are read.
 
     >>> [row["name"] for row in catalogue("/nowhere")]
-    ['mnist', 'fashion-mnist', 'cifar10', 'cifar100']
+    ['mnist', 'fashion-mnist', 'cifar10', 'cifar100', 'tinyshakespeare', 'multi30k']
     """
     rows = []
     for known in KNOWN.values():
