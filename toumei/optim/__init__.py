@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import clip, lr_scheduler
+from . import clip, lr_scheduler, swa_utils
 from .adadelta import Adadelta
 from .adagrad import Adagrad
 from .adam import Adam, Adamax, AdamW, NAdam, RAdam
@@ -30,5 +30,6 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "lr_scheduler",
+    "swa_utils",
     *lr_scheduler.__all__,
 ]

@@ -33,6 +33,9 @@ class Callback:
     def on_epoch_start(self, trainer: Trainer) -> None:
         """An epoch begins, or goes on after a resume."""
 
+    def on_step_end(self, trainer: Trainer) -> None:
+        """The optimiser has made a step: after each batch, or after several (`accumulate`)."""
+
     def on_batch_end(self, trainer: Trainer) -> None:
         """The model has been trained on one more batch."""
 
@@ -142,7 +145,10 @@ class Checkpoint(Callback):
 
 
 class BestModel(Monitor):
-    """Writes the model's weights to `path` whenever an epoch is the best so far."""
+    """Writes the weights to `path` whenever an epoch is the best so far.
+
+    If the trainer keeps an average of the weights, that is what is written.
+    """
 
     def __init__(self, path: Path, monitor: str = "validation_loss", mode: str = "min") -> None:
         super().__init__(monitor, mode)
@@ -152,7 +158,7 @@ class BestModel(Monitor):
         from ..io.safetensors import save
 
         if self.improves(row):
-            save(trainer.model.state_dict(), self.path)
+            save(trainer.evaluated.state_dict(), self.path)
 
 
 class HistoryLog(Callback):
@@ -204,14 +210,17 @@ def move_on(scheduler: Any, row: Row) -> None:
 
 
 class Schedule(Callback):
-    """Moves a scheduler on after each "step" or each "epoch", besides the trainer's own."""
+    """Moves a scheduler on after each "step" (of the optimiser) or each "epoch".
+
+    It does so besides the trainer's own.
+    """
 
     def __init__(self, scheduler: Any, every: str = "epoch") -> None:
         if every not in ("step", "epoch"):
             raise ValueError(f"every must be 'step' or 'epoch', not {every!r}")
         self.scheduler, self.every = scheduler, every
 
-    def on_batch_end(self, trainer: Trainer) -> None:
+    def on_step_end(self, trainer: Trainer) -> None:
         if self.every == "step":
             self.scheduler.step()
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..autograd import no_grad
 from ..device import get_rng_state, set_rng_state
-from ..errors import LoadError
+from ..errors import LoadError, ToumeiError
+from ..nn.utils import clip_grad_norm_
 from ..tensor import Tensor
 from .callbacks import move_on
 from .history import History, Row
@@ -20,6 +21,7 @@ from .history import History, Row
 if TYPE_CHECKING:
     from ..nn import Module
     from ..optim import Optimizer
+    from ..optim.swa_utils import AveragedModel
     from .callbacks import Callback
 
 Metric = Callable[[Tensor, Tensor], Tensor]
@@ -46,8 +48,14 @@ class Average:
 class Trainer:
     """Trains a model: forward, loss, backward, optimiser step, for so many epochs.
 
-    A subclass that trains otherwise (two optimisers, no targets …) overrides `training_step` and
-    `validation_step`; everything else stays.
+    A subclass that computes otherwise (no targets, another loss …) overrides `accumulate_step` and
+    `validation_step`; one that trains otherwise (two optimisers …) overrides `training_step`.
+    Everything else stays.
+
+    With `accumulate=n`, n batches make one step of the optimiser, with the gradient that one
+    batch of all their samples would give (if the loss is a mean over samples, and no layer
+    computes statistics of its batch).  An epoch ends with a step, so its last group may have
+    fewer batches; they are averaged over those alone.
 
     Args:
         model: what is trained.
@@ -55,7 +63,11 @@ class Trainer:
         loss: function (output, target) -> tensor of one element.
         metrics: functions (output, target) -> one number per sample, by name.
         scheduler: changes the learning rate, or None.
-        schedule_every: "step" or "epoch": when the scheduler moves on.
+        schedule_every: "step" (of the optimiser) or "epoch": when the scheduler moves on.
+        accumulate: how many batches make one step of the optimiser.
+        clip: the largest norm of all gradients together; what is longer is scaled down to it.
+        average: an average of the model's weights: updated after each step of the optimiser,
+            measured by `evaluate` and saved by BestModel in the model's place.
         callbacks: told of each batch and epoch, in this order; their states are part of the
             trainer's, so that a resumed run needs the same ones.
 
@@ -79,24 +91,37 @@ class Trainer:
         metrics: Mapping[str, Metric] | None = None,
         scheduler: Any = None,
         schedule_every: str = "epoch",
+        accumulate: int = 1,
+        clip: float | None = None,
+        average: AveragedModel | None = None,
         callbacks: Iterable[Callback] = (),
     ) -> None:
         if schedule_every not in ("step", "epoch"):
             raise ValueError(f"schedule_every must be 'step' or 'epoch', not {schedule_every!r}")
+        if accumulate < 1:
+            raise ValueError(f"accumulate must be a number of batches, not {accumulate}")
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip must be a positive norm, or None for none, not {clip}")
         self.model = model
         self.optimizer = optimizer
         self.loss = loss
         self.metrics = dict(metrics or {})
         self.scheduler = scheduler
         self.schedule_every = schedule_every
+        self.accumulate = accumulate
+        self.clip = clip
+        self.average = average
         self.callbacks = list(callbacks)
         self.watchers: list[Callback] = []  # told first; not part of the state
         self.history = History()
         self.epoch = 0  # epochs finished
         self.steps = 0  # batches trained on, in all
         self.batches = 0  # batches trained on in the epoch that is under way
+        self.updates = 0  # calls of `update_step`, in all
+        self.waiting: list[int] = []  # sizes of the batches whose gradients wait for a step
         self.seconds = 0.0  # time spent in training, over all parts of a resumed run
         self.running = Average()  # the means of the epoch that is under way
+        self.latest: Row = {}  # loss and metrics of the last batch
         self.stop = False  # a callback sets it to end after this epoch
         self.loaders: dict[str, Any] = {}  # what `fit` was given: "train", "validation"
         self.loader_states: dict[str, Any] = {}  # where the next `fit` takes them up
@@ -122,11 +147,14 @@ class Trainer:
                     self._record(self.training_step(batch), len(batch[0]))
                     self.steps += 1
                     self.batches += 1
-                    if self.scheduler is not None and self.schedule_every == "step":
-                        self.scheduler.step()
+                    if not self.waiting:
+                        self._after_update()
                     self.seconds += time.perf_counter() - started
                     started = time.perf_counter()
                     self._tell("on_batch_end")
+                if self.waiting:  # the last group of batches is smaller
+                    self._update()
+                    self._after_update()
                 row = {"epoch": self.epoch + 1, **self.running.means()}
                 if validation is not None:
                     means = self.evaluate(validation)
@@ -143,13 +171,37 @@ class Trainer:
 
     def training_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         """Train on one batch; return the loss and the metrics by name."""
+        if not self.waiting:
+            self.optimizer.zero_grad()
+        values = self.accumulate_step(batch)
+        self.waiting.append(len(batch[0]))
+        if len(self.waiting) == self.accumulate:
+            self._update()
+        return values
+
+    def accumulate_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Add the gradients of one batch to what is there; return loss and metrics by name."""
         inputs, target = batch
-        self.optimizer.zero_grad()
         output = self.model(inputs)
         loss = self.loss(output, target)
-        loss.backward()
-        self.optimizer.step()
+        self.backward(loss, len(inputs))
         return {"loss": loss.detach(), **self._measure(output.detach(), target)}
+
+    def backward(self, loss: Tensor, samples: int) -> None:
+        """Add the gradients of a loss; in a group of batches each sample counts alike."""
+        (loss if self.accumulate == 1 else loss * samples).backward()
+
+    def update_step(self, samples: int) -> None:
+        """Let the optimiser make a step, with gradients that are sums over so many samples."""
+        groups = self.optimizer.param_groups
+        params = [p for group in groups for p in group["params"] if p.grad is not None]
+        if self.accumulate > 1:
+            with no_grad():
+                for p in params:
+                    p.grad.mul_(1 / samples)
+        if self.clip is not None:
+            clip_grad_norm_(params, self.clip)
+        self.optimizer.step()
 
     def validation_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         """Measure on one batch; return the loss and the metrics by name."""
@@ -159,22 +211,55 @@ class Trainer:
 
     def evaluate(self, batches: Iterable[Any]) -> Row:
         """Return the means of the loss and the metrics over some batches."""
-        training = self.model.training
-        self.model.eval()
         means = Average()
-        with no_grad():
+        with self._measuring(), no_grad():
             for batch in batches:
                 for name, value in self.validation_step(batch).items():
                     means.add(name, float(value), len(batch[0]))
-        self.model.train(training)
         return means.means()
+
+    @property
+    def evaluated(self) -> Module:
+        """The model that is measured and kept: the one with averaged weights if there is one."""
+        return self.model if self.average is None else self.average.module
+
+    @contextmanager
+    def _measuring(self) -> Iterator[None]:
+        """Within the block, `self.model` is the model to measure, and in evaluation mode."""
+        trained, self.model = self.model, self.evaluated
+        training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(training)
+            self.model = trained
 
     def _measure(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         return {name: metric(output, target).mean() for name, metric in self.metrics.items()}
 
     def _record(self, values: Mapping[str, Tensor], count: int) -> None:
-        for name, value in values.items():
-            self.running.add(name, float(value), count)
+        self.latest = {name: float(value) for name, value in values.items()}
+        for name, value in self.latest.items():
+            self.running.add(name, value, count)
+
+    def _update(self) -> None:
+        self.update_step(sum(self.waiting))
+        self.updates += 1
+        self.waiting.clear()
+
+    def _after_update(self) -> None:
+        """Let follow what follows each step of the optimiser."""
+        if not self.updates and (self.accumulate > 1 or self.clip is not None):
+            raise ToumeiError(
+                f"accumulate and clip mean nothing to {type(self).__name__}: it has a "
+                "training_step of its own. Override accumulate_step, or leave them out"
+            )
+        if self.scheduler is not None and self.schedule_every == "step":
+            self.scheduler.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self._tell("on_step_end")
 
     def _schedule_epoch(self, row: Row) -> None:
         if self.scheduler is not None and self.schedule_every == "epoch":
@@ -222,6 +307,10 @@ class Trainer:
             "loaders": self.loader_states
             | {n: it.state_dict() for n, it in self.loaders.items() if hasattr(it, "state_dict")},
             "batches": self.batches,
+            "updates": self.updates,
+            "waiting": list(self.waiting),
+            "gradients": self._waiting_gradients(),
+            "average": None if self.average is None else self.average.state_dict(),
             "stop": self.stop,
             "epoch": self.epoch,
             "steps": self.steps,
@@ -231,18 +320,28 @@ class Trainer:
             "callbacks": [callback.state_dict() for callback in self.callbacks],
         }
 
+    def _waiting_gradients(self) -> dict[str, Tensor]:
+        """Return the gradients that wait for a step of the optimiser, by parameter."""
+        named = self.model.named_parameters() if self.waiting else ()
+        return {name: p.grad for name, p in named if p.grad is not None}
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state; the loaders are put in their places when `fit` is given them.
 
         Raises:
-            LoadError: the state belongs to a trainer with other callbacks or another model.
+            LoadError: the state belongs to a trainer with other callbacks or another model, or
+                only one of the two has an average of the weights.
         """
         if len(state["callbacks"]) != len(self.callbacks):
             raise LoadError(
                 f"the checkpoint has the states of {len(state['callbacks'])} callbacks, "
                 f"this trainer has {len(self.callbacks)}"
             )
+        if (state.get("average") is None) is not (self.average is None):
+            raise LoadError("of checkpoint and trainer, only one has an average of the weights")
         self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
@@ -250,6 +349,10 @@ class Trainer:
         for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
             callback.load_state_dict(saved)
         self.epoch, self.steps, self.batches = state["epoch"], state["steps"], state["batches"]
+        self.updates, self.waiting = state.get("updates", 0), list(state.get("waiting", ()))
+        gradients = state.get("gradients", {})
+        for name, p in self.model.named_parameters():
+            p.grad = gradients[name].clone() if name in gradients else None
         self.stop = state["stop"]
         self.seconds = state["seconds"]
         self.running = Average(state["running"])

@@ -1,0 +1,212 @@
+"""Averages of a model's weights over training: moving (EMA) or equal (SWA).
+
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+    for inputs, target in loader:
+        ...                                # forward, backward
+        optimizer.step()
+        average.update_parameters(model)
+    average(inputs)                        # computes with the averaged weights
+
+Paper: Izmailov et al., "Averaging weights leads to wider optima and better generalization", UAI
+2018; the moving average is Polyak's and Ruppert's.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..autograd import no_grad
+from ..device import device as device_of
+from ..nn import Module
+from ..ops.creation import tensor
+from ..tensor import Tensor
+
+__all__ = [
+    "AveragedModel",
+    "get_ema_avg_fn",
+    "get_ema_multi_avg_fn",
+    "get_swa_avg_fn",
+    "get_swa_multi_avg_fn",
+    "update_bn",
+]
+
+Average = Callable[[Tensor, Tensor, Tensor], Tensor]  # (average, new value, how many so far)
+Pair = tuple[Tensor, Tensor]
+MultiAverage = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]  # in place
+
+
+def get_ema_multi_avg_fn(decay: float = 0.999) -> MultiAverage:
+    """Return a function that moves averages, in place, towards new values.
+
+    a ← decay·a + (1 − decay)·w
+
+    Args:
+        decay: how much of the average stays, 0 to 1.
+
+    Raises:
+        ValueError: `decay` is out of range.
+
+    >>> import toumei as tm
+    >>> a = tm.tensor([1.0])
+    >>> get_ema_multi_avg_fn(0.75)([a], [tm.tensor([2.0])], tm.tensor(1)); a
+    tensor([1.25])
+    """
+    return _for_each(get_ema_avg_fn(decay))
+
+
+def get_swa_multi_avg_fn() -> MultiAverage:
+    """Return a function that takes new values, in place, into averages of n values.
+
+    a ← a + (w − a)/(n + 1)
+
+    >>> import toumei as tm
+    >>> a = tm.tensor([1.0])
+    >>> get_swa_multi_avg_fn()([a], [tm.tensor([4.0])], tm.tensor(2)); a
+    tensor([2.])
+    """
+    return _for_each(get_swa_avg_fn())
+
+
+def get_ema_avg_fn(decay: float = 0.999) -> Average:
+    """Return the function of get_ema_multi_avg_fn for one tensor; it returns the average."""
+    if not 0 <= decay <= 1:
+        raise ValueError(f"decay must lie between 0 and 1, it is {decay}")
+
+    def moved(average: Tensor, value: Tensor, count: Tensor) -> Tensor:
+        if average.is_floating_point():
+            return average.lerp(value, 1 - decay)
+        return average * decay + value * (1 - decay)
+
+    return moved
+
+
+def get_swa_avg_fn() -> Average:
+    """Return the function of get_swa_multi_avg_fn for one tensor; it returns the average."""
+
+    def taken_in(average: Tensor, value: Tensor, count: Tensor) -> Tensor:
+        return average + (value - average) / (int(count) + 1)
+
+    return taken_in
+
+
+def _for_each(average: Average) -> MultiAverage:
+    """Return an average of one tensor as one of several, in place."""
+
+    @no_grad()
+    def move(averages: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
+        for a, value in zip(averages, values, strict=True):
+            a.copy_(average(a, value, count))
+
+    return move
+
+
+class AveragedModel(Module):
+    """A copy of a model whose weights are an average of the model's weights over time.
+
+    Attributes: `module` is the copy, `n_averaged` the number of values averaged so far.
+
+    Args:
+        model: whose weights; it is copied, and stays as it is.
+        device: None or "cpu".
+        avg_fn: (average, value, n) -> average, for one tensor.
+        multi_avg_fn: (averages, values, n) -> None, in place, for all tensors; without either
+            function the values count equally.
+        use_buffers: average the buffers (such as running statistics) as well; otherwise they
+            are the model's.
+
+    Raises:
+        ValueError: both functions are given.
+
+    >>> from toumei import nn
+    >>> average = AveragedModel(nn.Linear(1, 1), multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    >>> list(average.state_dict())
+    ['n_averaged', 'module.weight', 'module.bias']
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        device: str | None = None,
+        avg_fn: Average | None = None,
+        multi_avg_fn: MultiAverage | None = None,
+        use_buffers: bool = False,
+    ) -> None:
+        if avg_fn is not None and multi_avg_fn is not None:
+            raise ValueError("AveragedModel: avg_fn and multi_avg_fn exclude each other")
+        device_of(device or "cpu")
+        self.module = copy.deepcopy(model)
+        self.register_buffer("n_averaged", tensor(0))
+        self.avg_fn, self.multi_avg_fn = avg_fn, multi_avg_fn
+        self.use_buffers = use_buffers
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the model's result with the averaged weights."""
+        return self.module(*args, **kwargs)
+
+    @no_grad()
+    def update_parameters(self, model: Module) -> None:
+        """Take the present weights of the model into the average; the first time, copy them."""
+        averaged: list[Pair] = list(zip(self.module.parameters(), model.parameters(), strict=True))
+        copied: list[Pair] = list(zip(self.module.buffers(), model.buffers(), strict=True))
+        if not int(self.n_averaged):
+            averaged, copied = [], averaged + copied
+        elif self.use_buffers:
+            averaged, copied = averaged + copied, []
+        if averaged:
+            self._average(*zip(*averaged, strict=True))
+        for kept, value in copied:
+            kept.copy_(value)
+        self.n_averaged.add_(1)
+
+    def _average(self, averages: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        if self.multi_avg_fn is not None:
+            move = self.multi_avg_fn
+        else:
+            move = _for_each(self.avg_fn or get_swa_avg_fn())
+        move([a.detach() for a in averages], [v.detach() for v in values], self.n_averaged)
+
+
+@no_grad()
+def update_bn(loader: Iterable[Any], model: Module, device: str | None = None) -> None:
+    """Compute the running statistics of a model's batch-norm layers anew, over some batches.
+
+    The statistics of an averaged model belong to weights that it doesn't have; afterwards they
+    are the mean of the batches' statistics under its own.
+
+    Args:
+        loader: batches; of a tuple or list, the first part is the model's input.
+        model: the model; without batch norm, nothing is done.
+        device: None or "cpu".
+    """
+    device_of(device or "cpu")
+    layers = [m for m in model.modules() if _has_running_statistics(m)]
+    if not layers:
+        return
+    for layer in layers:
+        layer.reset_running_stats()
+    with _plain_means(model, layers):
+        for batch in loader:
+            model(batch[0] if isinstance(batch, list | tuple) else batch)
+
+
+def _has_running_statistics(module: Module) -> bool:
+    """Tell whether a module is a batch norm: the only kind that can reset its statistics."""
+    return hasattr(type(module), "reset_running_stats") and "momentum" in vars(module)
+
+
+@contextmanager
+def _plain_means(model: Module, layers: list[Any]) -> Iterator[None]:
+    """Within the block, the model trains and its running statistics are equally weighted means."""
+    training, momenta = model.training, [layer.momentum for layer in layers]
+    model.train()
+    try:
+        for layer in layers:
+            layer.momentum = None  # which means: a cumulative average
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        model.train(training)
