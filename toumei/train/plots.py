@@ -2,53 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ToumeiError
-from ..io.files import write_whole
+from ..viz.canvas import COLOURS, new_figure, save_figure
 from .history import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# Okabe and Ito's colours: told apart by colour-blind readers too.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 NOT_DRAWN = {"epoch", "lr", "seconds"}
-
-
-def new_figure(
-    panels: int, width: float = 5.2, height: float = 3.9
-) -> tuple[Figure, Sequence[Axes]]:
-    """Return a figure with panels side by side, without a window or a display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * panels, height), layout="constrained", dpi=120)
-    FigureCanvasAgg(figure)
-    axes = [figure.add_subplot(1, panels, i + 1) for i in range(panels)]
-    for ax in axes:
-        ax.grid(alpha=0.25)
-        ax.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure to a file, whole or not at all; the name's ending says which format."""
-    buffer = io.BytesIO()
-    kind = os.path.splitext(os.fspath(path))[1].lstrip(".") or "png"
-    if kind not in (known := figure.canvas.get_supported_filetypes()):
-        raise ToumeiError(
-            f"{os.fspath(path)}: no picture can be a .{kind} file; there are {', '.join(known)}"
-        )
-    figure.savefig(buffer, format=kind)
-    write_whole(path, buffer.getvalue())
 
 
 def plot_history(runs: Mapping[str, History], path: str | os.PathLike[str]) -> None:
