@@ -196,6 +196,9 @@ def test_metrics() -> None:
     assert accuracy(scores, target).tolist() == [1, 0, 0]
     assert top_k_accuracy(scores, target, k=2).tolist() == [1, 1, 0]
     assert confusion_matrix(scores, target, 3).tolist() == [[0, 0, 1], [1, 1, 0], [0, 0, 0]]
+    soft = tm.tensor([[0.2, 0.5, 0.3], [0.0, 1.0, 0.0], [0.4, 0.3, 0.3]])
+    assert accuracy(scores, soft).tolist() == [1, 0, 0]
+    assert top_k_accuracy(scores, soft, k=2).tolist() == [1, 1, 0]
     with pytest.raises(tm.errors.OpError, match=r"scores \(N, C\) and classes \(N\)"):
         accuracy(scores, tm.tensor([1, 0]))
 

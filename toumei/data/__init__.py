@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .affine import RandomAffine, RandomRotation
+from .burgers import burgers_solution
 from .collate import default_collate
 from .dataset import (
     Batch,
@@ -15,6 +16,7 @@ from .dataset import (
 from .files import catalogue, data_home
 from .keys import item_rng
 from .loader import DataLoader
+from .mixing import CutMix, MixUp, RandomChoice
 from .sampler import (
     BatchSampler,
     RandomSampler,
@@ -57,15 +59,18 @@ __all__ = [
     "CenterCrop",
     "Compose",
     "ConcatDataset",
+    "CutMix",
     "DataLoader",
     "Dataset",
     "FashionMNIST",
     "ImageSet",
     "Lambda",
     "MNISTSample",
+    "MixUp",
     "Normalize",
     "Pad",
     "RandomAffine",
+    "RandomChoice",
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
@@ -82,6 +87,7 @@ __all__ = [
     "ToTensor",
     "Transform",
     "WeightedRandomSampler",
+    "burgers_solution",
     "catalogue",
     "data_home",
     "default_collate",

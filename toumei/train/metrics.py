@@ -19,7 +19,8 @@ from ..tensor import Tensor
 def accuracy(output: Tensor, target: Tensor) -> Tensor:
     """1 where the largest score is the target's class, else 0.
 
-    Shape: output (N, C) scores, target (N) classes -> (N)
+    Shape: output (N, C) scores, target (N) classes or (N, C) probabilities -> (N); of
+    probabilities, as MixUp makes them, the most probable class is the target.
 
     >>> import toumei as tm
     >>> accuracy(tm.tensor([[0.1, 0.9], [0.8, 0.2]]), tm.tensor([1, 1]))
@@ -32,14 +33,16 @@ def accuracy(output: Tensor, target: Tensor) -> Tensor:
 def top_k_accuracy(output: Tensor, target: Tensor, k: int = 5) -> Tensor:
     """1 where the target's class is among the k largest scores, else 0.
 
-    Shape: output (N, C) scores, target (N) classes -> (N)
+    Shape: output (N, C) scores, target (N) classes or (N, C) probabilities -> (N)
     """
-    if output.ndim != 2 or target.ndim != 1 or len(output) != len(target):
+    if output.ndim != 2 or target.shape not in (output.shape, output.shape[:1]):
         raise OpError(
-            "accuracy needs scores (N, C) and classes (N), "
+            "accuracy needs scores (N, C) and classes (N) or probabilities (N, C), "
             f"got {spec_of(output)} and {spec_of(target)}"
         )
     scores, classes = output.numpy(), target.numpy()
+    if classes.ndim == 2:
+        classes = classes.argmax(1)
     if k == 1:
         hits = scores.argmax(1) == classes
     else:
