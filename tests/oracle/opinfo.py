@@ -115,6 +115,9 @@ DTYPES = {
 def ours(value: Any, made: list[tuple[torch.Tensor, Any]]) -> Any:
     """Translate arguments; the pairs of tensors that require grad are added to `made`."""
     if isinstance(value, torch.Tensor):
+        for known, t in made:  # the same tensor given twice
+            if known is value:
+                return t
         array = value.detach().numpy()
         t = tm.from_numpy(np.copy(array, order="K"))
         if value.requires_grad:

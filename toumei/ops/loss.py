@@ -430,8 +430,8 @@ def gaussian_nll_loss(
     """(ln v + (input − target)²/v)/2 with v = max(var, eps).  Shape: (…), (…), var -> ()
 
     Args:
-        var: as the input, or without or with size 1 in the last dimension, or one number; the
-            gradient passes through the maximum as if it weren't there.
+        var: as the input, or without its last dimension, or with size 1 in one dimension, or one
+            number; the gradient passes through the maximum as if it weren't there.
         full: add ln(2π)/2.
 
     Raises:
@@ -454,8 +454,13 @@ def _variance(name: str, input: Tensor, var: Any) -> Tensor:
     if var.shape != input.shape:
         if var.shape == input.shape[:-1]:
             var = var.unsqueeze(-1)
-        elif tuple(var.shape) != (*input.shape[:-1], 1):
+        elif var.ndim != input.ndim or _mismatches(input, var) != [1]:
             raise OpError(f"{name}(input: {spec_of(input)}, var: {spec_of(var)}): var doesn't fit")
     if isinstance(var._data, np.ndarray) and (var._data < 0).any():
         raise OpError(f"{name}: a variance is negative: {var._data.min():.4g}")
     return var
+
+
+def _mismatches(input: Tensor, other: Tensor) -> list[int]:
+    """Return the sizes of `other` in the dimensions where they differ."""
+    return [m for n, m in zip(input.shape, other.shape, strict=True) if n != m]

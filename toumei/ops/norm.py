@@ -204,8 +204,9 @@ def _batch_norm(
             "larger batch (or call eval() first)"
         )
     y, mean, var = normalize_over(x, dim, eps, w, b)
-    _update(running_mean, mean.reshape(-1), momentum)
-    _update(running_var, var.reshape(-1) * (n / max(n - 1, 1)), momentum)
+    if n:  # an empty batch has no mean
+        _update(running_mean, mean.reshape(-1), momentum)
+        _update(running_var, var.reshape(-1) * (n / (n - 1)), momentum)
     return y, mean, var
 
 
