@@ -61,6 +61,15 @@ def inch_axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, ax
 
 
+def titled_page(width: float, height: float, title: str) -> tuple[Figure, Axes, float]:
+    """Return `inch_axes` with a title above, and how much of the height that takes; 0.1 if none."""
+    lines = wrapped(title, width - 0.2) if title else ""
+    top = 0.2 + 0.17 * (lines.count("\n") + 1) if title else 0.1
+    figure, page = inch_axes(width, top + height)
+    page.text(0.1, 0.1, plain(lines), fontsize=10, va="top")
+    return figure, page, top
+
+
 def inner_axes(page: Axes, x: float, y: float, width: float, height: float) -> Axes:
     """Return axes within `inch_axes`: a rectangle in inches, (x, y) its upper left corner."""
     full, high = page.get_xlim()[1], page.get_ylim()[0]

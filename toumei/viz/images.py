@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ToumeiError
 from ..io.files import write_whole
-from .canvas import DPI, Path, evenly, inch_axes, pixels, plain, save_figure, text_width, wrapped
+from .canvas import DPI, Path, evenly, pixels, plain, save_figure, text_width, titled_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,23 +91,26 @@ def save_images(
     save_figure(image_sheet(found, captions, _columns(columns, len(found)), title), path)
 
 
-def image_sheet(found: np.ndarray, captions: Sequence[str], columns: int, title: str) -> Figure:
-    """Return a figure of images, uint8 (N, H, W[, 3]), with a caption below each."""
-    height, width = _inches(found)
+def image_sheet(
+    found: np.ndarray, captions: Sequence[str], columns: int, title: str, reduce: bool = True
+) -> Figure:
+    """Return a figure of images, uint8 (N, H, W[, 3]), with a caption below each.
+
+    Small images are enlarged; large ones are made smaller unless `reduce` is False.
+    """
+    height, width = _inches(found) if reduce else (size / DPI for size in found.shape[1:3])
     widest = max(text_width(text, _CAPTION) for text in captions)
     cell = max(width, min(widest, _WIDEST) + 0.06)  # long captions take room, then lines
     texts = [plain(_caption(text, cell - 0.06)) for text in captions]
     below = 0.145 * max(text.count("\n") + 1 if text else 0 for text in texts)
     columns = min(columns, len(found))
     full = max(columns * (cell + _GAP) + _GAP, 2.4)
-    heading, top = _heading(title, full)
     rows = math.ceil(len(found) / columns)
-    figure, ax = inch_axes(full, top + rows * (height + below + _GAP) + _GAP)
-    _write_heading(ax, heading)
+    figure, ax, top = titled_page(full, rows * (height + below + _GAP) + _GAP, title)
     left = (full - columns * (cell + _GAP) + _GAP) / 2
     for k, image in enumerate(found):
         x = left + k % columns * (cell + _GAP) + (cell - width) / 2
-        y = top + _GAP + k // columns * (height + below + _GAP)
+        y = top + k // columns * (height + below + _GAP)
         put_image(ax, image, x, y, width, height)
         ax.text(
             x + width / 2, y + height + 0.03, texts[k], fontsize=_CAPTION, ha="center", va="top"
@@ -154,12 +157,10 @@ def save_epoch_sheet(frames: Any, path: Path, epochs: Sequence[int], title: str 
     height, width = _inches(found[0])
     left, gap = 0.62, 0.03
     full = left + found.shape[1] * (width + gap) + _GAP
-    heading, top = _heading(title, full)
-    figure, ax = inch_axes(full, top + 0.28 + len(chosen) * (height + gap) + _GAP)
-    _write_heading(ax, heading)
-    ax.text(left - 0.08, top + 0.2, "epoch", fontsize=8, ha="right", va="center", color="0.35")
+    figure, ax, top = titled_page(full, 0.2 + len(chosen) * (height + gap) + _GAP, title)
+    ax.text(left - 0.08, top + 0.1, "epoch", fontsize=8, ha="right", va="center", color="0.35")
     for row, (number, samples) in enumerate(zip(chosen, found, strict=True)):
-        y = top + 0.3 + row * (height + gap)
+        y = top + 0.2 + row * (height + gap)
         ax.text(left - 0.08, y + height / 2, f"{epochs[number]}", ha="right", va="center")
         for column, image in enumerate(samples):
             put_image(ax, image, left + column * (width + gap), y, width, height)
@@ -259,15 +260,3 @@ def _cut(line: str, inches: float) -> str:
     while text_width(line, _CAPTION) > inches + 1e-9 and len(line) > 1:
         line = line[:-2] + "…"
     return line
-
-
-def _heading(title: str, inches: float) -> tuple[str, float]:
-    """Return a title in lines that fit, and the height that they take in inches."""
-    if not title:
-        return "", 0.0
-    lines = wrapped(title, inches - 2 * _GAP)
-    return plain(lines), 0.12 + 0.17 * (lines.count("\n") + 1)
-
-
-def _write_heading(ax: Axes, heading: str) -> None:
-    ax.text(_GAP, _GAP, heading, fontsize=10, va="top")
