@@ -5,6 +5,7 @@ from __future__ import annotations
 from .affine import RandomAffine, RandomRotation
 from .burgers import burgers_solution
 from .collate import default_collate
+from .colour import ColorJitter
 from .dataset import (
     Batch,
     ConcatDataset,
@@ -17,6 +18,7 @@ from .files import catalogue, data_home
 from .keys import item_rng
 from .loader import DataLoader
 from .mixing import CutMix, MixUp, RandomChoice
+from .resize import RandomResizedCrop, Resize
 from .sampler import (
     BatchSampler,
     RandomSampler,
@@ -36,6 +38,13 @@ from .sets import (
     Spiral,
     load_mnist,
 )
+from .text import (
+    MaskedWindows,
+    TextWindows,
+    embedded_text,
+    load_text,
+    split_text,
+)
 from .transforms import (
     CenterCrop,
     Compose,
@@ -49,6 +58,7 @@ from .transforms import (
     ToTensor,
     Transform,
 )
+from .vocabulary import CharVocabulary, Vocabulary, WordVocabulary, vocabulary_from_dict
 
 __all__ = [
     "CIFAR10",
@@ -57,6 +67,8 @@ __all__ = [
     "Batch",
     "BatchSampler",
     "CenterCrop",
+    "CharVocabulary",
+    "ColorJitter",
     "Compose",
     "ConcatDataset",
     "CutMix",
@@ -66,6 +78,7 @@ __all__ = [
     "ImageSet",
     "Lambda",
     "MNISTSample",
+    "MaskedWindows",
     "MixUp",
     "Normalize",
     "Pad",
@@ -74,9 +87,11 @@ __all__ = [
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
+    "RandomResizedCrop",
     "RandomRotation",
     "RandomSampler",
     "RandomVerticalFlip",
+    "Resize",
     "Sampler",
     "SequentialSampler",
     "SinCurve",
@@ -84,14 +99,21 @@ __all__ = [
     "Subset",
     "SubsetRandomSampler",
     "TensorDataset",
+    "TextWindows",
     "ToTensor",
     "Transform",
+    "Vocabulary",
     "WeightedRandomSampler",
+    "WordVocabulary",
     "burgers_solution",
     "catalogue",
     "data_home",
     "default_collate",
+    "embedded_text",
     "item_rng",
     "load_mnist",
+    "load_text",
     "random_split",
+    "split_text",
+    "vocabulary_from_dict",
 ]
