@@ -225,7 +225,7 @@ def _differentiate(
 def _call_gradient(node: Node, gradient: Gradient, gy: Any, values: list[Any]) -> Any:
     if gradient.function == "decompose":
         given = [v for v in values if v is not None]  # some inputs are optional
-        return _vjp(cast(Composite, node.op).decompose, given, gy)
+        return vjp(cast(Composite, node.op).decompose, given, gy)
     flat: list[Any] = []
     for value, want in zip(values, gradient.wants, strict=True):
         flat += value if want.source == "input" and type(want.place) is slice else (value,)
@@ -244,7 +244,7 @@ def _call_checked(node: Node, gradient: Gradient, gy: Any, values: list[Any]) ->
     return result
 
 
-def _vjp(function: Callable[..., Any], inputs: list[Tensor], gy: Any) -> tuple[Tensor | None, ...]:
+def vjp(function: Callable[..., Any], inputs: list[Tensor], gy: Any) -> tuple[Tensor | None, ...]:
     """Return the gradients of a function of tensors by recording it: for composites."""
     create_graph = config.grad
     with grad_mode(True):

@@ -15,6 +15,7 @@ A file holds the ops of its family and, below them, the functions that people ca
                            resize grid shuffling;  below them: windows axismap
     layers                 dense embeddings attention activation smooth rowwise (softmax)
                            norm (functions)  standardize (their op)  blocks (pieces for the cache)
+    sequences              recurrent (functions)  loop_rnn loop_lstm loop_gru (ops)  timeloop
     losses                 loss loss_classes loss_margins loss_ctc labels
     PyTorch's other names  neural
 """
@@ -44,6 +45,7 @@ from . import (
     pivoting,
     random,
     rearrange,
+    recurrent,
     reduction,
     rounding,
     scan,
@@ -78,6 +80,7 @@ from .parts import *
 from .pivoting import *
 from .random import *
 from .rearrange import *
+from .recurrent import *
 from .reduction import *
 from .rounding import *
 from .scan import *
@@ -113,6 +116,7 @@ __all__ = [
     *pivoting.__all__,
     *random.__all__,
     *rearrange.__all__,
+    *recurrent.__all__,
     *reduction.__all__,
     *rounding.__all__,
     *scan.__all__,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from ..config import grad_mode
-from ..errors import GradError, ModuleError
-from ..ops import cat, zeros
-from ..tensor import Tensor
+from ...config import grad_mode
+from ...errors import GradError, ModuleError
+from ...ops import cat, zeros
+from ...tensor import Tensor
 
 __all__ = [
     "clip_grad_norm_",
