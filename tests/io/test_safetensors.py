@@ -199,7 +199,7 @@ def test_the_message_about_a_pickle_says_how_to_convert_it(tmp_path: Path) -> No
     path = tmp_path / "pytorch_model.bin"
     path.write_bytes(b"PK\x03\x04rest")
     for place in (path, tmp_path):  # in a folder without better, it is the file in question
-        with pytest.raises(LoadError, match=r"safetensors\.torch\.save_file\(torch\.load\(path"):
+        with pytest.raises(LoadError, match=r"would run code(.|\n)*torch\.save_file"):
             tm.load(place)
 
 

@@ -113,8 +113,10 @@ def refuse_pickle(path: str) -> str:
     """Say how the weights in a file of torch.save are had without running its code here."""
     return (
         f"{path} is a pickle, as torch.save writes it, and loading one would run code. Convert "
-        "its state dict where PyTorch is:  safetensors.torch.save_file(torch.load(path, "
-        'weights_only=True), "model.safetensors")'
+        "its state dict where PyTorch is:\n"
+        "  state = torch.load(path, weights_only=True)\n"
+        "  safetensors.torch.save_file({n: t.clone().contiguous() for n, t in state.items()}, "
+        '"model.safetensors")'
     )
 
 

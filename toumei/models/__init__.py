@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .bert import BERT, MaskedLM
 from .mlp import MLP
 
-__all__ = ["MLP"]
+__all__ = ["BERT", "MLP", "MaskedLM"]
