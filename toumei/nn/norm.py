@@ -269,7 +269,7 @@ class InstanceNorm3d(_InstanceNorm):
 
 def _trailing_shape(layer: str, shape: int | Sequence[int]) -> tuple[int, ...]:
     """Return `normalized_shape` as a tuple of sizes."""
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
     for size in sizes:
         check_sizes(layer, normalized_shape=size)
     if not sizes:
