@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import TYPE_CHECKING, Any
 
-from ..tensor import Tensor
+from ..errors import ModuleError
+from ..tape import spec_of
+from ..tensor import Buffer, Tensor
 from . import functional as F
 from .function_layer import FunctionLayer
+from .linear import Linear, check_sizes
+from .module import Module
 
 if TYPE_CHECKING:
     from dataclasses import KW_ONLY
@@ -23,6 +28,7 @@ __all__ = [
     "HuberLoss",
     "KLDivLoss",
     "L1Loss",
+    "LinearCrossEntropyLoss",
     "MSELoss",
     "MarginRankingLoss",
     "MultiLabelMarginLoss",
@@ -99,6 +105,92 @@ class CrossEntropyLoss(_Loss, of=F.cross_entropy):
     ignore_index: int = -100
     reduction: str = "mean"
     label_smoothing: float = 0.0
+
+
+class LinearCrossEntropyLoss(Module):
+    """Cross-entropy behind a linear layer of its own, `linear`.
+
+    Shape: (in_features) or (N, in_features), targets () or (N, *out_features) of classes, or
+    (N, num_classes, *out_features) of probabilities -> ();  linear.weight
+    (num_classes·∏out_features, in_features)
+
+    Args:
+        in_features: size of each input.
+        num_classes: how many classes there are.
+        out_features: dimensions of the targets besides the batch.
+        bias: whether the linear layer adds a learnt bias.
+        dtype: of its parameters; the default dtype if None.
+        reduction: "mean" (over the weights of the targets), "sum" or "none".
+        weight: of each class.  Shape: (num_classes)
+        ignore_index: targets of this value count for nothing (−100 if None).
+        label_smoothing: the share, 0 to 1, that is spread over all classes.
+        options: must be None: the logits are computed as a whole, not in chunks.
+
+    Raises:
+        ModuleError: a size isn't a positive integer, or an option is out of range.
+
+    >>> import toumei as tm
+    >>> from toumei import nn
+    >>> nn.LinearCrossEntropyLoss(5, 10)(tm.ones(2, 5), tm.tensor([3, 4])).shape
+    Size([])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        dtype: Any = None,
+        reduction: str = "mean",
+        weight: Tensor | None = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        options: None = None,
+    ) -> None:
+        name = "LinearCrossEntropyLoss"
+        check_sizes(name, num_classes=num_classes)
+        if weight is not None and tuple(weight.shape) != (num_classes,):
+            raise ModuleError(f"{name}: weight is {spec_of(weight)}, it needs {(num_classes,)}")
+        if not 0 <= label_smoothing <= 1:
+            raise ModuleError(f"{name}: label_smoothing is 0 to 1, not {label_smoothing}")
+        if options is not None:
+            raise ModuleError(f"{name}: logits in chunks aren't supported: options must be None")
+        self.num_classes = num_classes
+        self.out_features = tuple(out_features)
+        self.reduction = reduction
+        self.weight = None if weight is None else Buffer(weight)
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+        self.options = options
+        self.linear = Linear(in_features, prod((num_classes, *out_features)), bias, dtype=dtype)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        shape, bias = (self.num_classes, *self.out_features), self.linear.bias
+        return F.linear_cross_entropy(
+            input,
+            self.linear.weight.reshape(*shape, self.linear.in_features),
+            target,
+            linear_bias=None if bias is None else bias.reshape(shape),
+            weight=self.weight,
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def extra_repr(self) -> str:
+        values = {
+            "in_features": self.linear.in_features,
+            "num_classes": self.num_classes,
+            "out_features": self.out_features,
+            "bias": self.linear.bias is not None,
+            "reduction": self.reduction,
+            "ignore_index": self.ignore_index,
+            "label_smoothing": self.label_smoothing,
+            "options": self.options,
+        }
+        return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
 class NLLLoss(_Loss, of=F.nll_loss):

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import OpError
 from ..op import Array, Case, Composite, Refused, Spec, op
 from ..tape import apply, spec_of
+from .dense import linear
 from .elementwise import need_floats
 from .labels import (
     PickClass,
@@ -28,7 +29,7 @@ from .rowwise import LogSoftmax, Softmax, below_max, log_softmax
 if TYPE_CHECKING:
     from ..tensor import Tensor
 
-__all__ = ["cross_entropy", "nll_loss"]
+__all__ = ["cross_entropy", "linear_cross_entropy", "nll_loss"]
 
 NOTHING = -100  # PyTorch's default for labels to leave out
 
@@ -308,3 +309,63 @@ def _soft_cross_entropy(
         target = target * (weight if input.ndim == 1 else wide(weight, input))
     losses = -(log_softmax(input, axis) * target).sum(axis)
     return reduced(losses, reduction)
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: None = None,
+) -> Tensor:
+    """`cross_entropy` of the logits linear_weight·input + linear_bias.
+
+    Shape: (i) or (n, i), (c, …, i), targets as for `cross_entropy` of logits (n, c, …) -> ()
+
+    Args:
+        linear_bias: added to the logits.  Shape: (c, …)
+        ignore_index: labels that count for nothing (−100 if None); None for probabilities.
+        options: must be None: the logits are computed as a whole, not in chunks.
+
+    Raises:
+        OpError: the shapes don't fit. OpIndexError: a label is out of range.
+
+    >>> import toumei as tm
+    >>> tm.nn.functional.linear_cross_entropy(tm.ones(1, 3), tm.zeros(4, 3), tm.tensor([2]))
+    tensor(1.3863)
+    """
+    name = "linear_cross_entropy"
+    call = f"{name}(input: {spec_of(input)}, linear_weight: {spec_of(linear_weight)})"
+    if options is not None:
+        raise OpError(f"{call}: logits in chunks aren't supported: options must be None")
+    _check_projection(call, input, linear_weight, linear_bias)
+    flat_bias = None if linear_bias is None else linear_bias.reshape(-1)
+    logits = linear(input, linear_weight.reshape(-1, input.shape[-1]), flat_bias)
+    logits = logits.reshape(*input.shape[:-1], *linear_weight.shape[:-1])
+    if ignore_index is not None and target.shape == logits.shape:
+        raise OpError(f"{call}: ignore_index has no meaning for a target of probabilities")
+    ignored = NOTHING if ignore_index is None else ignore_index
+    return cross_entropy(
+        logits, target, weight, ignore_index=ignored, reduction=reduction,
+        label_smoothing=label_smoothing,
+    )  # fmt: skip
+
+
+def _check_projection(
+    call: str, input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None
+) -> None:
+    if input.ndim not in (1, 2) or linear_weight.ndim < 2:
+        raise OpError(f"{call}: they need the shapes (i) or (n, i), and (c, …, i)")
+    if input.ndim == 1 and linear_weight.ndim > 2:
+        raise OpError(f"{call}: logits of several dimensions need an input with a batch")
+    if input.shape[-1] != linear_weight.shape[-1]:
+        sizes = f"{input.shape[-1]} features, the weight {linear_weight.shape[-1]}"
+        raise OpError(f"{call}: the input has {sizes}")
+    if linear_bias is not None and linear_bias.shape != linear_weight.shape[:-1]:
+        wanted = tuple(linear_weight.shape[:-1])
+        raise OpError(f"{call}: linear_bias is {spec_of(linear_bias)}, it needs {wanted}")
