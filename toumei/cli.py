@@ -294,7 +294,7 @@ def evaluate(run: pathlib.Path, data_dir: str | None) -> None:
 
     name, options = open_run(run)
     opened = Run(find(name), run, _with_data(options, data_dir))
-    opened.model.load_state_dict(load(run / "model.safetensors"))
+    opened.trainer.evaluated.load_state_dict(load(run / "model.safetensors"))
     values = opened.trainer.evaluate(opened.test)
     click.echo(f"data  {opened.data.text}, test part")
     for metric, value in values.items():

@@ -7,7 +7,7 @@ from importlib import import_module
 from ..errors import ToumeiError
 from .recipe import Recipe
 
-NAMES = ("mlp",)
+NAMES = ("mlp", "pinn")
 
 
 def find(name: str) -> Recipe:

@@ -81,9 +81,9 @@ class Run:
         trainer.watchers += watchers
         _write_json(self.folder / "run.json", {"recipe": self.recipe.name, "facts": self.facts})
         trainer.fit(self.train, self.validation, epochs=self.budget.epochs)
+        self.model = trainer.evaluated.eval()
         self.model.load_state_dict(load(self.folder / "checkpoint" / "best.safetensors"))
         save(self.model.state_dict(), self.folder / "model.safetensors")
-        self.model.eval()
         value = trainer.evaluate(self.test)[self.recipe.metric]
         summary = self.summary(value) | self.recipe.report(self)
         _write_json(self.folder / "summary.json", summary)

@@ -1,0 +1,180 @@
+"""A network learns a shock wave from its differential equation alone.
+
+No solution is shown to it: only the Burgers equation, how it begins and what holds at the walls.
+The exact solution (by the Cole–Hopf formula) is for the validation and the test.  The figure to
+reach is that of Raissi et al., 2019: a relative L2 error of 6.7e-4.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import nn, optim
+from ..autograd import no_grad
+from ..data import Batch, Dataset, TensorDataset, burgers_solution
+from ..data.burgers import NU
+from ..data.keys import item_keys, uniform
+from ..errors import ToumeiError
+from ..models.pinn import PINN, burgers_residual
+from ..ops import from_numpy
+from ..tensor import Tensor
+from ..train import Trainer
+from ..train.history import Row
+from .recipe import Budget, Data, Facts, Options, Recipe
+from .run import Opened, Run
+
+F = nn.functional
+BORDER = 10.0  # how much more a miss at the border weighs than one of the equation
+
+
+class Domain(Dataset[tuple[Any, ...]]):
+    """Random points of −1 ≤ x ≤ 1, 0 ≤ t ≤ 1, other ones in each epoch: inside, and on the border.
+
+    Points that stay the same are learnt by heart: the network then obeys the equation there, and
+    puts its shock in between.
+
+    A sample is (inside (x, t), border (x, t), u on the border); the border is the start, where
+    u = −sin(π x), or a wall, where u = 0.
+    """
+
+    def __init__(self, points: int) -> None:
+        self.points = points
+
+    def __len__(self) -> int:
+        return self.points
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        if not 0 <= index < self.points:
+            raise IndexError(f"index {index} is out of range for {self.points} points")
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        x, t, place, choice = uniform(item_keys(indices), 4).T
+        along = 2 * place - 1
+        start = choice < 0.5
+        wall = np.where(choice < 0.75, -1.0, 1.0)
+        inside = np.stack([2 * x - 1, t], axis=1)
+        border = np.stack([np.where(start, along, wall), np.where(start, 0, place)], axis=1)
+        value = np.where(start, -np.sin(np.pi * along), 0.0)[:, None]
+        return Batch(*(from_numpy(a.astype(np.float32)) for a in (inside, border, value)))
+
+
+class PINNTrainer(Trainer):
+    """Trains on the equation inside and the values on the border; measures the whole field."""
+
+    def accumulate_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
+        inside, border, value = batch
+        residual = burgers_residual(self.model, inside[:, :1], inside[:, 1:], NU)
+        equation = (residual * residual).mean()
+        edge = F.mse_loss(self.model(border[:, :1], border[:, 1:]), value)
+        loss = equation + BORDER * edge
+        self.backward(loss, len(inside))
+        parts = {"loss": loss, "equation": equation, "border": edge}
+        return {name: part.detach() for name, part in parts.items()}
+
+    def evaluate(self, batches: Iterable[Any]) -> Row:
+        """Return the relative L2 error: ‖predicted − exact‖ / ‖exact‖."""
+        missed = whole = 0.0
+        with self._measuring(), no_grad():
+            for points, exact in batches:
+                miss = self.model(points[:, :1], points[:, 1:]) - exact
+                missed += float((miss * miss).sum())
+                whole += float((exact * exact).sum())
+        return {"error": (missed / whole) ** 0.5}
+
+
+class PINNRecipe(Recipe):
+    """A network u(x, t) of the Burgers equation u_t + u u_x = (0.01/π) u_xx."""
+
+    name = "pinn"
+    title = "PINN of the Burgers equation"
+    metric = "error"
+    mode = "min"
+    source = "Raissi et al., 2019: relative L2 error 6.7e-4"
+
+    def data(self, options: Options) -> Data:
+        fast = options.preset == "fast"
+        return Data(
+            text="Burgers equation, nu = 0.01/π; exact solution by the Cole–Hopf formula",
+            train=Domain(100_000),
+            validation=_exact(*_grid(64, 25)),
+            test=_exact(*_grid(256, 100)),
+            budget=Budget(epochs=15 if fast else 60, batch_size=1000, lr=5e-3),
+            target=None if fast else 0.02,
+            facts={"width": 20, "depth": 8},
+        )
+
+    def model(self, facts: Facts) -> PINN:
+        return PINN(facts["width"], facts["depth"])
+
+    def example(self, facts: Facts) -> tuple[Any, ...]:
+        return (1, 1), (1, 1)
+
+    def trainer(self, model: nn.Module, budget: Budget, steps_per_epoch: int) -> Trainer:
+        optimizer = optim.Adam(model.parameters(), lr=budget.lr)
+        schedule = optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=budget.lr,
+            total_steps=budget.epochs * steps_per_epoch,
+            pct_start=0.05,
+            final_div_factor=1e3,
+        )
+        return PINNTrainer(model, optimizer, F.mse_loss, scheduler=schedule, schedule_every="step")
+
+    def report(self, run: Run) -> dict[str, Any]:
+        from ..viz.fields import plot_field
+
+        x, t = _grid(256, 100)
+        points = run.data.train.__getitems__(range(1000))
+        plot_field(
+            x, t, _field(run.model, x, t), burgers_solution(x[:, None], t),
+            run.folder / "field.png", points=points.columns[0].numpy(),
+        )  # fmt: skip
+        return {}
+
+    def predict(self, opened: Opened, line: str, out: pathlib.Path | None) -> str:
+        try:
+            x, t = (float(word) for word in line.replace(",", " ").split())
+        except ValueError:
+            raise ToumeiError(
+                f'the input is a place and a time, such as "0.25 0.5", not {line!r}'
+            ) from None
+        if not (-1 <= x <= 1 and 0 <= t <= 1):
+            raise ToumeiError(
+                f"the network knows -1 <= x <= 1, 0 <= t <= 1, not x = {x:g}, t = {t:g}"
+            )
+        found = _field(opened.model, np.array([x]), np.array([t]))[0, 0]
+        exact = float(burgers_solution(x, t))
+        return (
+            f"u({x:g}, {t:g}) = {found:.5f}   exact {exact:.5f}   off by {abs(found - exact):.1e}"
+        )
+
+
+def _grid(places: int, times: int) -> tuple[Any, Any]:
+    """Return places of [−1, 1] and times of [0, 0.99], as in the paper's table of the solution."""
+    return np.linspace(-1, 1, places), np.linspace(0, 0.99, times)
+
+
+def _pairs(x: Any, t: Any) -> Any:
+    """Return all (x, t) of a grid.  Shape: (n), (m) -> (n·m, 2)"""
+    return np.stack(np.broadcast_arrays(x[:, None], t), axis=-1).reshape(-1, 2)
+
+
+def _exact(x: Any, t: Any) -> TensorDataset:
+    """Return the points of a grid with the exact solution there."""
+    points, values = _pairs(x, t), burgers_solution(x[:, None], t).reshape(-1, 1)
+    return TensorDataset(*(from_numpy(a.astype(np.float32)) for a in (points, values)))
+
+
+@no_grad()
+def _field(model: nn.Module, x: Any, t: Any) -> Any:
+    """Return what the network predicts on a grid.  Shape: (n), (m) -> (n, m)"""
+    points = from_numpy(_pairs(x, t).astype(np.float32))
+    return model(points[:, :1], points[:, 1:]).numpy().reshape(len(x), len(t))
+
+
+RECIPE = PINNRecipe()
