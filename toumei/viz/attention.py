@@ -72,6 +72,7 @@ class _Layout(NamedTuple):
     points: float  # size of the tokens' letters
     left: float  # room for the rows' names
     above: float  # room for the columns' names, and the head's
+    turned: bool  # whether the columns' names stand upright
     across: int
     down: int
 
@@ -83,13 +84,16 @@ class _Layout(NamedTuple):
 
 
 def _layout(count: int, rows: list[str], columns: list[str]) -> _Layout:
-    """Choose how large to draw `count` maps: as many side by side as 14 inches take, at most 4."""
-    across = min(count, 4, max(1, int(14 / (0.15 * len(columns) + 0.6))))
-    cell = min(0.27 if count == 1 else 0.19, max(0.13, (8 if count == 1 else 12) / len(columns)))
+    """Choose how large to draw `count` maps: as many side by side as 15 inches take, at most 4."""
+    across = min(count, 4, max(1, int(15 / (0.13 * len(columns) + 0.6))))
+    largest, room = (0.27, 8) if count == 1 else (0.19, 13)
+    cell = min(largest, max(0.13, room / (across * len(columns))))
     points = min(9, 72 * cell * 0.72)
     left = 0.15 + max(text_width(name, points) for name in rows)
-    above = 0.12 + max(text_width(name, points) for name in columns) + 0.22 * (count > 1)
-    return _Layout(cell, points, left, above, across, math.ceil(count / across))
+    widest = max(text_width(name, points) for name in columns)
+    turned = widest > cell
+    above = 0.12 + (widest if turned else points / 72) + 0.22 * (count > 1)
+    return _Layout(cell, points, left, above, turned, across, math.ceil(count / across))
 
 
 def _heads(heads: np.ndarray, rows: list[str], columns: list[str], title: str) -> Figure:
@@ -105,7 +109,7 @@ def _heads(heads: np.ndarray, rows: list[str], columns: list[str], title: str) -
         ax = inner_axes(page, 0.1 + x, top + y, *size)
         image = ax.imshow(weights, light_to_dark(), vmin=0, vmax=largest, interpolation="nearest")
         ax.set_aspect("auto")
-        _write_tokens(ax, rows, columns, layout.points)
+        _write_tokens(ax, rows, columns, layout)
         if len(heads) > 1:
             y += top - layout.above + 0.02
             page.text(0.1 + x, y, f"head {k + 1}", fontsize=9, va="top", color="0.35")
@@ -115,10 +119,11 @@ def _heads(heads: np.ndarray, rows: list[str], columns: list[str], title: str) -
     return figure
 
 
-def _write_tokens(ax: Axes, rows: list[str], columns: list[str], points: float) -> None:
-    turned = 90 if max(map(len, columns)) > 1 else 0
-    ax.set_xticks(range(len(columns)), columns, fontsize=points, rotation=turned)
-    ax.set_yticks(range(len(rows)), rows, fontsize=points)
+def _write_tokens(ax: Axes, rows: list[str], columns: list[str], layout: _Layout) -> None:
+    points, turned = layout.points, 90 if layout.turned else 0
+    names = [plain(name) for name in columns]
+    ax.set_xticks(range(len(columns)), names, fontsize=points, rotation=turned)
+    ax.set_yticks(range(len(rows)), [plain(name) for name in rows], fontsize=points)
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
     ax.spines[:].set_color("0.7")
 

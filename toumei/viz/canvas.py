@@ -53,7 +53,8 @@ def new_figure(
 
 def inch_axes(width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure and bare axes over all of it: (x, y) is in inches from the upper left."""
-    figure = blank_figure(width, height)
+    width, height = (math.ceil(size * DPI - 1e-6) / DPI for size in (width, height))
+    figure = blank_figure(width, height)  # whole pixels
     figure.set_layout_engine("none")
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, width), ylim=(height, 0))
@@ -116,7 +117,8 @@ def text_width(text: str, points: float) -> float:
     from matplotlib.textpath import text_to_path
 
     font = FontProperties(family=FONTS[0], size=points)
-    sizes = [text_to_path.get_text_width_height_descent(t, font, False) for t in text.split("\n")]
+    lines = plain(text).replace(r"\$", "$").split("\n")
+    sizes = [text_to_path.get_text_width_height_descent(line, font, False) for line in lines]
     return max(width for width, _, _ in sizes) / 72
 
 
@@ -138,7 +140,7 @@ def token(text: str) -> str:
     """Return a token so that one sees it: spaces and line ends become marks."""
     for space, mark in ((" ", "␣"), ("\n", "↵"), ("\t", "⇥")):
         text = text.replace(space, mark)
-    return plain(text) or "∅"
+    return text or "∅"
 
 
 def _drawable(character: str) -> bool:

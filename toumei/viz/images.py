@@ -119,13 +119,14 @@ def image_sheet(
 
 
 def put_image(ax: Axes, image: np.ndarray, x: float, y: float, width: float, height: float) -> None:
-    """Draw an image, uint8 (H, W[, 3]), on `inch_axes`, its upper left corner at (x, y)."""
+    """Draw an image, uint8 (H, W[, 3]), on `inch_axes`, its upper left corner at (x, y).
+
+    It goes to the nearest whole pixel of the page, so that its own pixels are all of one size.
+    """
+    x, y = round(x * DPI) / DPI, round(y * DPI) / DPI
     enlarged = width * DPI >= image.shape[1]
     ax.imshow(
-        image,
-        cmap="gray",
-        vmin=0,
-        vmax=255,
+        image if image.ndim == 3 else np.stack([image] * 3, axis=-1),  # no map changes its greys
         extent=(x, x + width, y + height, y),
         interpolation="nearest" if enlarged else "antialiased",
         aspect="auto",

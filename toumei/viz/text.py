@@ -131,7 +131,7 @@ def _surprise(
     for character, (row, column) in zip(text, places, strict=False):
         loss = cells[row, column]
         ink = "black" if np.isnan(loss) else ink_on(colours(loss / largest))
-        mark = plain(character) if character == " " else token(character)
+        mark = character if character == " " else plain(token(character))
         ax.text(
             column,
             row,
