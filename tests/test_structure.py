@@ -31,7 +31,17 @@ ORDER = [
 CYCLE = ("ops", "tensor")
 
 # Imported where they are used: `import toumei` must stay fast, and not need them.
-HEAVY = {"matplotlib", "PIL", "rich", "click", "llvmlite", "safetensors", "filelock", "onnx"}
+HEAVY = {
+    "matplotlib",
+    "PIL",
+    "rich",
+    "click",
+    "llvmlite",
+    "safetensors",
+    "filelock",
+    "onnx",
+    "tensorboardX",
+}
 ALLOWED = {"numpy", "toumei", *HEAVY, *sys.stdlib_module_names}
 
 # Tables of published numbers: nothing to read.

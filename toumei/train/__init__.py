@@ -15,6 +15,7 @@ from .history import History
 from .metrics import absolute_error, accuracy, confusion_matrix, squared_error, top_k_accuracy
 from .plots import plot_history
 from .progress import Progress
+from .tensorboard import TensorBoard
 from .trainer import Trainer
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "LossPlot",
     "Progress",
     "Schedule",
+    "TensorBoard",
     "Trainer",
     "absolute_error",
     "accuracy",
