@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .affine import RandomAffine, RandomRotation
+from .buckets import BucketBatchSampler, bucket_lengths, bucket_shapes, pad_collate
 from .burgers import burgers_solution
 from .collate import default_collate
 from .colour import ColorJitter
@@ -66,6 +67,7 @@ __all__ = [
     "MNIST",
     "Batch",
     "BatchSampler",
+    "BucketBatchSampler",
     "CenterCrop",
     "CharVocabulary",
     "ColorJitter",
@@ -105,6 +107,8 @@ __all__ = [
     "Vocabulary",
     "WeightedRandomSampler",
     "WordVocabulary",
+    "bucket_lengths",
+    "bucket_shapes",
     "burgers_solution",
     "catalogue",
     "data_home",
@@ -113,6 +117,7 @@ __all__ = [
     "item_rng",
     "load_mnist",
     "load_text",
+    "pad_collate",
     "random_split",
     "split_text",
     "vocabulary_from_dict",
