@@ -312,6 +312,29 @@ def summary(recipe: str) -> None:
     click.echo(str(summarise(found.model(facts), *found.example(facts))))
 
 
+@main.command(name="inspect")
+@click.argument("file", type=click.Path())
+@click.option("--stats", is_flag=True, help="Also each tensor's minimum, mean, maximum and std.")
+def inspect_(file: str, stats: bool) -> None:
+    """Show the tensors in FILE: names, dtypes, shapes, sizes and metadata.
+
+    FILE is a safetensors file, the index of several, or a folder: a run's, or of weights.
+
+    \b
+    Examples:
+        toumei inspect runs/a
+        toumei inspect model.safetensors.index.json --stats
+    """
+    from rich.console import Console
+
+    from .viz.inspect import inspect
+
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a line per tensor for the next program, however long
+        console = Console(highlight=False, width=10_000)
+    console.print(inspect(file, stats))
+
+
 @main.group()
 def data() -> None:
     """List the known data sets, or fetch one."""
