@@ -47,6 +47,13 @@ def normal(*shape: int) -> Any:
 LARGE: dict[str, tuple[Callable[..., Any], Callable[..., Any], list[tuple[int, ...]]]] = {
     "softmax": (lambda x: TF.softmax(x, -1), lambda x: F.softmax(x, -1), [(700, 301)]),
     "softmax of one": (lambda x: TF.softmax(x, 1), lambda x: F.softmax(x, 1), [(70000, 1)]),
+    "softmax of ten": (lambda x: TF.softmax(x, 1), lambda x: F.softmax(x, 1), [(500, 10)]),
+    "softmax of 32": (lambda x: TF.softmax(x, -1), lambda x: F.softmax(x, -1), [(9, 300, 32)]),
+    "log_softmax of ten": (
+        lambda x: TF.log_softmax(x, 1),
+        lambda x: F.log_softmax(x, 1),
+        [(9000, 10)],
+    ),
     "softmax, middle": (lambda x: TF.softmax(x, 1), lambda x: F.softmax(x, 1), [(70, 300, 7)]),
     "log_softmax": (lambda x: TF.log_softmax(x, 2), lambda x: F.log_softmax(x, 2), [(7, 99, 301)]),
     "gelu": (TF.gelu, F.gelu, [(700, 301)]),

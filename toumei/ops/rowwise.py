@@ -65,11 +65,34 @@ class Rowwise(Composite):
         yield Case(cls((0,)), tuple(np.ones(3, np.int64) for _ in cls.params)), "floating-point"
 
 
+_SHORT = 64  # NumPy reduces rows of up to so many elements one by one, slowly
+
+
+def _has_short_rows(x: Array, dim: tuple[int, ...]) -> bool:
+    last = x.ndim > 1 and dim in ((x.ndim - 1,), (-1,))
+    return last and 0 < x.shape[-1] <= _SHORT and x.size >= 4096
+
+
+def max_along(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
+    """Return the maximum along `dim`, which is kept as 1."""
+    if _has_short_rows(x, dim):  # all first elements, all second ones …: whole vectors
+        columns = xp.ascontiguousarray(x.reshape(-1, x.shape[-1]).T)
+        return xp.max(columns, axis=0).reshape(*x.shape[:-1], 1)
+    return xp.max(x, axis=dim, keepdims=True)
+
+
+def sum_along(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
+    """Return the sum along `dim`, which is kept as 1."""
+    if _has_short_rows(x, dim):
+        return xp.einsum("...i->...", x)[..., None]
+    return xp.sum(x, axis=dim, keepdims=True)
+
+
 def below_max(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
     """Return x less its maximum along `dim`: its exponential can't overflow."""
     if not x.size:
         return x.copy()
-    return xp.asarray(x - xp.max(x, axis=dim, keepdims=True))
+    return xp.asarray(x - max_along(xp, x, dim))
 
 
 def _below_max(x: Tensor, dim: tuple[int, ...]) -> Tensor:
@@ -133,25 +156,25 @@ class LogSoftmaxGrad(Rowwise):
 def _softmax(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
     y = below_max(xp, x, dim)
     xp.exp(y, out=y)
-    y /= xp.sum(y, axis=dim, keepdims=True)
+    y /= sum_along(xp, y, dim)
     return y
 
 
 def _softmax_grad(xp: Any, g: Array, y: Array, dim: tuple[int, ...]) -> Array:
     out = xp.asarray(g * y)
-    out -= y * xp.sum(out, axis=dim, keepdims=True)
+    out -= y * sum_along(xp, out, dim)
     return out
 
 
 def _log_softmax(xp: Any, x: Array, dim: tuple[int, ...]) -> Array:
     y = below_max(xp, x, dim)
-    y -= xp.log(xp.sum(xp.exp(y), axis=dim, keepdims=True))
+    y -= xp.log(sum_along(xp, xp.exp(y), dim))
     return y
 
 
 def _log_softmax_grad(xp: Any, g: Array, y: Array, dim: tuple[int, ...]) -> Array:
     out = xp.asarray(xp.exp(y))
-    out *= xp.sum(g, axis=dim, keepdims=True)
+    out *= sum_along(xp, g, dim)
     xp.subtract(g, out, out=out)
     return out
 

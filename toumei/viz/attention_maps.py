@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeAlias
 
 from ..config import grad_mode
 from ..errors import ModuleError
 from ..nn.attention import MultiheadAttention
 from ..nn.module import Module
+from ..op import Array
 from ..tensor import Tensor
 
-Maps = dict[str, np.ndarray[Any, Any]]
+Maps: TypeAlias = dict[str, Array]
 
 # MultiheadAttention.forward's arguments, as some may be given by place.
 _ARGUMENTS = ("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask",
@@ -32,7 +31,7 @@ def attention_maps(model: Module, *inputs: Any, **kwargs: Any) -> Maps:
 
     Returns:
         Arrays (N, heads, L, S) by the attention's name; row i says how much query i takes from
-        each key.  The row of a query that may look nowhere is 0.  Of an attention that is called
+        each key; it is NaN for a query that may look nowhere.  Of an attention that is called
         several times the last call counts; one that isn't called is left out.
 
     Raises:
@@ -72,5 +71,5 @@ def _weights(attention: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     given = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
     given |= {"need_weights": True, "average_attn_weights": False}
     weights: Tensor = attention.forward(**given)[1]
-    array = np.nan_to_num(weights.numpy(), nan=0.0)
+    array = weights.numpy()
     return array if array.ndim == 4 else array[None]
