@@ -6,6 +6,7 @@ from ..tensor import Buffer, Parameter
 from . import (
     activation,
     attention,
+    cells,
     container,
     conv,
     distance,
@@ -19,12 +20,14 @@ from . import (
     padding,
     pooling,
     position,
+    recurrent,
     resizing,
     transformer,
     utils,
 )
 from .activation import *
 from .attention import *
+from .cells import *
 from .container import *
 from .conv import *
 from .distance import *
@@ -37,6 +40,7 @@ from .norm import *
 from .padding import *
 from .pooling import *
 from .position import *
+from .recurrent import *
 from .resizing import *
 from .transformer import *
 
@@ -49,6 +53,7 @@ __all__ = [
     "utils",
     *activation.__all__,
     *attention.__all__,
+    *cells.__all__,
     *container.__all__,
     *conv.__all__,
     *distance.__all__,
@@ -60,6 +65,7 @@ __all__ = [
     *padding.__all__,
     *pooling.__all__,
     *position.__all__,
+    *recurrent.__all__,
     *resizing.__all__,
     *transformer.__all__,
 ]

@@ -46,12 +46,13 @@ class Steps(Op):
 
     def backward(self, gys: Any, x_spec: Spec) -> Tensor:
         zero = np.zeros(x_spec.shape[1:], x_spec.dtype)
-        return apply(Stacked(), *(zero if g is None else g for g in gys))
+        parts = gys if isinstance(gys, tuple) else (gys,)  # of a single step comes no tuple
+        return apply(Stacked(), *(zero if g is None else g for g in parts))
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
-        yield Case(cls(), (rng.normal(size=(3, 2, 4)),))
-        yield Case(cls(), (rng.normal(size=2),))
+        for shape in ((3, 2, 4), (1, 2), (2,)):
+            yield Case(cls(), (rng.normal(size=shape),))
 
 
 @op
@@ -175,6 +176,7 @@ def loop_cases(
     """Yield whether to go backwards, and the inputs of a loop."""
     for steps, batch, hidden, reverse, masked in (
         (2, 1, 2, False, False),
+        (1, 1, 1, True, False),
         (3, 2, 1, True, True),
     ):
         width = cls.gates * hidden
