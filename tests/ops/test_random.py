@@ -157,6 +157,21 @@ def test_dropout_drops_and_rescales_and_its_gradient_uses_the_same_mask() -> Non
     assert (F.dropout(x, 1.0) == 0).all()
 
 
+@pytest.mark.parametrize("p", [0.003, 0.1, 0.5, 0.9])
+def test_neighbours_drop_independently(p: float) -> None:
+    pairs = (F.dropout(tm.ones(2 * N + 1), p)._array()[: 2 * N] == 0).reshape(N, 2)
+    for share, wanted in ((pairs[:, 0], p), (pairs[:, 1], p), (pairs.all(1), p * p)):
+        assert abs(share.mean() - wanted) < 5 * np.sqrt(wanted * (1 - wanted) / N)
+
+
+def test_dropout_depends_on_key_and_index_alone() -> None:
+    masks = []
+    for n in (7, 70_001):
+        tm.manual_seed(5)
+        masks.append(F.dropout(tm.ones(n), 0.5)._array())
+    assert np.array_equal(masks[0], masks[1][:7])
+
+
 def test_channels_drop_whole() -> None:
     y = F.dropout2d(tm.ones(50, 20, 3, 4), 0.5)._array().reshape(1000, 12)
     assert (y == y[:, :1]).all() and 400 < (y[:, 0] == 0).sum() < 600
