@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import struct
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,10 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", a=np.ones(2))
     with pytest.raises(LoadError, match=r"NumPy arrays: read it with numpy\.load"):
         tm.load(tmp_path / "x.npz")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("model.safetensors", b"")
+    with pytest.raises(LoadError, match=r"a zip archive, no safetensors file: unpack it"):
+        tm.load(tmp_path / "x.zip")
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n")
     with pytest.raises(LoadError, match=r"Git LFS pointer.*git lfs pull"):
         tm.load(path)

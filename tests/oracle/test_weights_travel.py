@@ -323,8 +323,6 @@ def run_in_training(net: Any, x: Any) -> None:
 def test_networks_there_and_back(name: str, sharded: bool, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    if not hasattr(tm.nn, "LSTM") and name in ("lstm", "gru"):
-        pytest.skip("no recurrent layers yet")
     make, shape = NETWORKS[name]
     x = inputs(shape, integers=name not in ("mlp", "resnet"))
     torch.manual_seed(0)

@@ -93,11 +93,8 @@ def _entries(file: io.BufferedReader, path: str) -> Iterator[Entry]:
 
 def _what_is_wrong(path: str, start: bytes, reason: str) -> str:
     """Say what a file is that is no safetensors file, and how to get one."""
-    if start.startswith(b"PK"):
-        import zipfile
-
-        if zipfile.is_zipfile(path) and path.endswith(".npz"):
-            return f"{path} holds NumPy arrays: read it with numpy.load"
+    if start.startswith(b"PK") and (kind := _other_archive(path)):
+        return f"{path} is {kind}"
     if start.startswith((b"PK", b"\x80")):
         return refuse_pickle(path)
     if start.startswith(_POINTER):
@@ -107,6 +104,21 @@ def _what_is_wrong(path: str, start: bytes, reason: str) -> str:
         f"{path} is cut short, damaged, or no safetensors file "
         f"({reason}; the file has {size} bytes)"
     )
+
+
+def _other_archive(path: str) -> str:
+    """Say what a zip archive is that torch.save didn't write; "" if it did."""
+    import zipfile
+
+    if not zipfile.is_zipfile(path):
+        return ""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("data.pkl") for name in names):
+        return ""
+    if any(name.endswith(".npy") for name in names):
+        return "an archive of NumPy arrays: read it with numpy.load"
+    return "a zip archive, no safetensors file: unpack it first"
 
 
 def refuse_pickle(path: str) -> str:

@@ -16,7 +16,7 @@ from ..io.shards import Stored, find_stored
 from ..io.tensorfile import BFLOAT16, DTYPES, Entry, for_tensor, read_entry
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
 
 _LINES = 20  # of metadata, at most
@@ -54,20 +54,21 @@ class Contents:
 
     Attributes:
         path: the file, or the index of several.
+        files: the name of each file.
         rows: one per tensor, as a state dict orders them where the file says so, else by name.
         facts: the metadata that are for people: (name, value).
     """
 
     def __init__(self, stored: Stored, statistics: bool) -> None:
         self.path = stored.path
-        self.files = len(stored.files)
+        self.files = [os.path.basename(file.path) for file in stored.files]
         leaves = list(_leaves(_tree(stored), ""))
-        order = {
-            value["tensor"]: i for i, (_, value) in enumerate(leaves) if isinstance(value, dict)
-        }
-        entries = sorted(
-            stored.entries, key=lambda e: (order.get(e.name, len(order)), _key(e.name))
-        )
+        order: dict[str, int] = {}
+        for i, (_, value) in enumerate(leaves):
+            if isinstance(value, dict):
+                order.setdefault(value["tensor"], i)
+        last = len(leaves)
+        entries = sorted(stored.entries, key=lambda e: (order.get(e.name, last), _key(e.name)))
         also: dict[str, list[str]] = {}
         for name, kept in ties(stored).items():
             also.setdefault(kept, []).append(name)
@@ -88,26 +89,28 @@ class Contents:
             dtypes[row.dtype] = dtypes.get(row.dtype, 0) + row.elements
         kinds = ", ".join(f"{n:,} {d}" for d, n in dtypes.items()) if len(dtypes) > 1 else ""
         size = sum(row.nbytes for row in self.rows)
-        where = f" in {self.files} files" if self.files > 1 else ""
+        where = f" in {len(self.files)} files" if len(self.files) > 1 else ""
         return (
             f"{len(self.rows):,} tensor{'s' * (len(self.rows) != 1)}{where}, {self.elements:,} "
             f"elements{f' ({kinds})' if kinds else ''}, {mebibytes(size)}"
         )
 
-    def __rich__(self) -> Group:
-        from rich.console import Group
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         from rich.text import Text
 
-        parts: list[Any] = [Text(_printable(self.path), style="bold", overflow="fold")]
+        yield Text(_printable(self.path), style="bold", overflow="fold")
         if self.rows:
-            parts.append(_table(self.rows, several=self.files > 1))
-        parts.append(Text(self.totals()))
+            yield _fitting_table(self.rows, self.files, console, options.max_width)
+        yield Text(self.totals())
+        if len(self.files) > 1:
+            for i, name in enumerate(self.files, 1):
+                yield Text(f"file {i}: {_printable(name)}", style="dim")
         for name, value in self.facts[:_LINES]:
-            line = Text(_printable(f"{name}: ")[:_WIDTH], style="dim", overflow="fold")
-            parts.append(line.append(_shortened(_printable(str(value))), style="default"))
+            line = Text(overflow="fold")
+            line.append(_shortened(_printable(f"{name}: ")), style="dim")
+            yield line.append(_shortened(_printable(str(value))))
         if len(self.facts) > _LINES:
-            parts.append(Text(f"… and {len(self.facts) - _LINES} more", style="dim"))
-        return Group(*parts)
+            yield Text(f"… and {len(self.facts) - _LINES} more", style="dim")
 
 
 def inspect(path: str | os.PathLike[str], statistics: bool = False) -> Contents:
@@ -216,30 +219,78 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…"
 
 
-def _table(rows: list[Row], several: bool) -> Table:
+def _fitting_table(rows: list[Row], files: list[str], console: Console, width: int) -> Table:
+    """Leave out what follows from shape and dtype, then break the names, if there is no room."""
+    narrow = console.options.update(max_width=10 * width)  # asked how wide it would like to be
+    columns = _columns(rows, files)
+    omissible = ["elements", "size"] if any(row.statistics for row in rows) else ["elements"]
+    for omitted in ["", *omissible]:
+        columns = [c for c in columns if c.title != omitted]
+        if (excess := console.measure(_table(columns), options=narrow).maximum - width) <= 0:
+            return _table(columns)
+    room = max(24, columns[0].width - excess)
+    names = ["\n".join(_broken(line, room) for line in c.split("\n")) for c in columns[0].cells]
+    return _table([columns[0]._replace(cells=names), *columns[1:]])
+
+
+def _broken(name: str, room: int) -> str:
+    """Break a name after dots into lines of so many characters."""
+    lines = [""]
+    for part in re.findall(r"[^.]*\.|[^.]+$", name):
+        if lines[-1].strip() and len(lines[-1]) + len(part) > room:
+            lines.append("  ")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+class _Column(NamedTuple):
+    title: str
+    cells: list[str]
+    right: bool = True
+
+    @property
+    def width(self) -> int:
+        return max(len(line) for cell in self.cells for line in cell.split("\n"))
+
+
+def _columns(rows: list[Row], files: list[str]) -> list[_Column]:
+    columns = [
+        _Column("tensor", [_names(row) for row in rows], right=False),
+        _Column("dtype", [row.dtype for row in rows], right=False),
+        _Column("shape", [str(list(row.shape)) for row in rows], right=False),
+        _Column("elements", [f"{row.elements:,}" for row in rows]),
+        _Column("size", [mebibytes(row.nbytes) for row in rows]),
+    ]
+    if len(files) > 1:
+        numbers = {name: str(i) for i, name in enumerate(files, 1)}
+        columns.append(_Column("file", [numbers[row.file] for row in rows]))
+    found = [row.statistics for row in rows]
+    if any(found):
+        columns += [_Column(name, _figures(name, found)) for name in ("min", "mean", "max", "std")]
+    if any(s and s.bad for s in found):
+        bad = [f"{s.bad:,}" if s and s.bad else "" for s in found]
+        columns.append(_Column("NaN/inf", bad))
+    return columns
+
+
+def _figures(name: str, found: list[Statistics | None]) -> list[str]:
+    return [f"{getattr(statistics, name):.4g}" if statistics else "" for statistics in found]
+
+
+def _names(row: Row) -> str:
+    return "\n= ".join(_printable(name) for name in (row.name, *row.also))
+
+
+def _table(columns: list[_Column]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    statistics = any(row.statistics for row in rows)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("tensor", overflow="fold")
-    table.add_column("dtype", no_wrap=True)
-    table.add_column("shape", no_wrap=True)
-    for title in ("elements", "size", *(["min", "mean", "max", "std", ""] * statistics)):
-        table.add_column(title, justify="right", no_wrap=True)
-    if several:
-        table.add_column("file", overflow="fold")
-    for row in rows:
-        cells = [row.dtype, str(list(row.shape)), f"{row.elements:,}", mebibytes(row.nbytes)]
-        cells += _statistics_cells(row.statistics) if statistics else []
-        cells += [_printable(row.file)] if several else []
-        names = "".join(f"\n  = {_printable(name)}" for name in row.also)
-        table.add_row(Text(_printable(row.name) + names), *(Text(cell) for cell in cells))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for i, c in enumerate(columns):
+        if i == 0:  # the names: the one that is broken into lines if need be
+            table.add_column(c.title, overflow="fold", min_width=min(24, c.width))
+        else:
+            table.add_column(c.title, justify="right" if c.right else "left", no_wrap=True)
+    for cells in zip(*(c.cells for c in columns), strict=True):
+        table.add_row(*map(Text, cells))
     return table
-
-
-def _statistics_cells(found: Statistics | None) -> list[str]:
-    if found is None:
-        return [""] * 5
-    *values, bad = found
-    return [f"{value:.4g}" for value in values] + [f"{bad:,} NaN or infinite" if bad else ""]
