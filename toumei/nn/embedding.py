@@ -184,7 +184,7 @@ class EmbeddingBag(_Table):
         mode: "sum", "mean" or "max".
         sparse: must be False: gradients are dense.
         _weight: the table to start from, not copied; drawn if None.
-        include_last_offset: whether `offsets` ends with the end of the last bag.
+        include_last_offset: whether `offsets` ends with the number of indices.
         padding_idx: the row that starts at zero, counts for nothing and gets no gradient.
         dtype: of the table; the default dtype if None.
 

@@ -6,12 +6,12 @@ EmbeddingRead and EmbeddingGrad are each other's gradient.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..config import config, grad_mode
-from ..errors import OpError, OpIndexError, OpTypeError
+from ..errors import OpError, OpIndexError, OpTypeError, TraceError
 from ..op import Array, Case, Indexing, Refused, RefusedIndex, RefusedType, Spec, op
 from ..tape import Value, apply, operand, spec_of, wrap
 from ..views import assign
@@ -147,6 +147,53 @@ class BagArgmax(Indexing):
         yield Case(cls(3), (rng.normal(size=(4, 2)), np.array([0, 2, 2, 0])))
 
 
+@op
+class BagNumbers(Indexing):
+    """The bag that each of `total` places is in: bag b reaches from offsets[b] to offsets[b + 1]
+
+    The last bag reaches to the end; with `closed`, offsets say so themselves.
+    """
+
+    name: ClassVar[str] = "embedding_bag"
+    total: int
+    closed: bool
+
+    def check(self, offsets: Array) -> None:
+        self.infer(Spec(offsets.shape, offsets.dtype))
+        if not len(offsets):
+            return
+        if offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] > self.total:
+            raise Refused(f"offsets must start with 0, rise, and stay within {self.total}")
+        if self.closed and offsets[-1] != self.total:
+            raise Refused(
+                f"with include_last_offset, offsets must end with the number of indices, "
+                f"{self.total}, not {offsets[-1]}"
+            )
+
+    def forward(self, xp: Any, offsets: Array) -> Array:
+        starts = offsets[:-1] if self.closed else offsets
+        found: Array = xp.searchsorted(starts, xp.arange(self.total), side="right") - 1
+        return found
+
+    def infer(self, offsets: Spec) -> Spec:
+        if offsets.dtype.kind not in "iu" or offsets.ndim != 1:
+            raise RefusedType("offsets must be a row of integers")
+        if self.closed and not offsets.shape[0]:
+            raise Refused("with include_last_offset, offsets need at least one number")
+        return Spec((self.total,), np.dtype("int64"))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
+        yield Case(cls(5, False), (np.array([0, 2, 2, 4]),))
+        yield Case(cls(5, True), (np.array([0, 2, 2, 5]),))
+
+    @classmethod
+    def bad(cls) -> Iterator[tuple[Case, str]]:
+        yield Case(cls(5, False), (np.array([0, 3, 2]),)), "offsets must start with 0, rise"
+        yield Case(cls(5, True), (np.array([0, 3]),)), "must end with the number of indices, 5"
+        yield Case(cls(5, False), (np.array([0.0]),)), "offsets must be a row of integers"
+
+
 # --- functions -----------------------------------------------------------------------------------
 
 
@@ -209,6 +256,8 @@ def _padding(call: str, weight: Tensor, padding_idx: int | None) -> int:
 
 def _shorten(weight: Tensor, index: Tensor, max_norm: float, norm_type: float) -> None:
     """Scale the rows in use whose norm is above `max_norm`, in place and outside of the graph."""
+    if not isinstance(index._data, np.ndarray):
+        raise TraceError("embedding with max_norm changes the table and can't be compiled")
     with grad_mode(False):
         Embedding(-1, False).check(weight._data, index._data)
         used = np.unique(index._data)
@@ -247,7 +296,7 @@ def embedding_bag(
         mode: "sum", "mean" or "max".
         sparse: as for `embedding`.
         per_sample_weights: factors of the rows, for mode "sum".
-        include_last_offset: whether `offsets` ends with the end of the last bag.
+        include_last_offset: whether `offsets` ends with the number of indices.
         padding_idx: rows that don't count.
 
     Raises:
@@ -268,11 +317,12 @@ def embedding_bag(
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.reshape(-1, 1)
     rows = rows * counts_row.to(rows.dtype).unsqueeze(1)
-    total: Tensor = apply(EmbeddingGrad(-1, False, bags), rows, bag)
+    add = EmbeddingGrad(-1, False, bags)
+    total: Tensor = apply(add, rows, bag)
     if mode == "sum":
         return total
     ones = counts_row.to(rows.dtype).unsqueeze(1)
-    return total / apply(EmbeddingGrad(-1, False, bags), ones, bag).clamp(min=1)
+    return total / apply(add, ones, bag).clamp(min=1)
 
 
 def _largest(rows: Tensor, bag: Tensor, bags: int) -> Tensor:
@@ -301,11 +351,7 @@ def _bags(
     if offsets is None:
         n, length = input.shape
         return input.reshape(-1), operand(np.repeat(np.arange(n), length)), n
-    if not isinstance(offsets, Value) or offsets.dtype.kind not in "iu" or offsets.ndim != 1:
+    if not isinstance(offsets, Value) or not offsets.ndim:
         raise OpTypeError(f"{call}: offsets must be a row of integers")
-    starts = offsets._data[:-1] if include_last else offsets._data
-    end = int(offsets._data[-1]) if include_last else len(input)
-    if len(starts) and (starts[0] != 0 or (np.diff(offsets._data) < 0).any() or end > len(input)):
-        raise OpError(f"{call}: offsets must start with 0, rise, and stay within {len(input)}")
-    bag = np.searchsorted(starts, np.arange(end), side="right") - 1
-    return input[:end], operand(bag.astype(np.int64)), len(starts)
+    bag: Tensor = apply(BagNumbers(len(input), include_last), offsets)
+    return input, bag, len(offsets) - include_last
