@@ -78,6 +78,22 @@ def test_ignored_labels_may_be_anything() -> None:
         assert loss.item() == pytest.approx(expected.item())
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_batch_of_ignored_labels_has_no_gradient(smoothing: float) -> None:
+    x = tm.zeros(2, 3, requires_grad=True)
+    loss = F.cross_entropy(x, tm.tensor([-100, -100]), label_smoothing=smoothing)
+    (gradient,) = tm.autograd.grad(loss, [x], create_graph=True)
+    assert loss.isnan() and not gradient.any()
+
+
+def test_gaussian_nll_loss_shares_a_variance_along_any_one_dimension() -> None:
+    x, var = tm.tensor([[1.0, 2.0], [3.0, 5.0]]), tm.tensor([[0.5, 2.0]])
+    loss = F.gaussian_nll_loss(x, tm.zeros(2, 2), var)
+    assert loss.item() == F.gaussian_nll_loss(x, tm.zeros(2, 2), var.expand(2, 2)).item()
+    with pytest.raises(OpError, match="var doesn't fit"):
+        F.gaussian_nll_loss(x, tm.zeros(2, 2), tm.ones(1, 1))
+
+
 def test_labels_and_probabilities_are_told_apart() -> None:
     x = tm.zeros(4, 3)
     with pytest.raises(OpTypeError, match=r"class labels must be integers: use target\.long\(\)"):

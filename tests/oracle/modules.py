@@ -130,6 +130,8 @@ def shaken(module: Any) -> Any:
             if not t.is_floating_point():
                 t.add_(3)  # batches that were counted
                 continue
+            if name == "_random_samples":  # of fractional pooling, random as they are
+                continue
             noise = torch.rand(t.shape, generator=generator, dtype=t.dtype)
             t.add_(noise * 0.5 if name.endswith("var") else noise - 0.5)
     return module

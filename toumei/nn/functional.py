@@ -15,6 +15,7 @@ from ..ops import (
     dropping,
     embeddings,
     folding,
+    fractional,
     grid,
     labels,
     loss,
@@ -37,6 +38,7 @@ from ..ops.distance import *
 from ..ops.dropping import *
 from ..ops.embeddings import *
 from ..ops.folding import *
+from ..ops.fractional import *
 from ..ops.grid import *
 from ..ops.labels import *
 from ..ops.loss import *
@@ -63,6 +65,7 @@ __all__ = [
     *dropping.__all__,
     *embeddings.__all__,
     *folding.__all__,
+    *fractional.__all__,
     *labels.__all__,
     *grid.__all__,
     *loss.__all__,

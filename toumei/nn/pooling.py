@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from ..errors import ModuleError
 from ..ops.windows import ints
 from ..tensor import Tensor
 from . import functional as F
@@ -19,6 +21,8 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
@@ -281,3 +285,63 @@ class AdaptiveMaxPool3d(_AdaptiveMax, of=F.adaptive_max_pool3d):
 
     Shape: (N, C, D, H, W) -> (N, C, *output_size)
     """
+
+
+class _FractionalMaxPool(FunctionLayer):
+    """Checks what both fractional layers are given."""
+
+    rank: ClassVar[int]
+
+    kernel_size: Any
+    output_size: Any = None
+    output_ratio: Any = None
+    return_indices: bool = False
+    _random_samples: Tensor | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        name, ratio = type(self).__name__, self.output_ratio
+        self.kernel_size = ints(name, "kernel_size", self.kernel_size, self.rank, 1)
+        if (self.output_size is None) == (ratio is None):
+            raise ModuleError(f"{name} needs either an output_size or an output_ratio")
+        if ratio is None:
+            self.output_size = ints(name, "output_size", self.output_size, self.rank, 1)
+            return
+        self.output_ratio = tuple(ratio) if isinstance(ratio, Sequence) else (ratio,) * self.rank
+        if len(self.output_ratio) != self.rank or not all(0 < r < 1 for r in self.output_ratio):
+            raise ModuleError(f"{name}: output_ratio must be between 0 and 1, not {ratio}")
+
+    def extra_repr(self) -> str:
+        return ""
+
+
+class FractionalMaxPool2d(_FractionalMaxPool, of=F.fractional_max_pool2d):
+    """The largest of windows at random places, to an output of a given size.
+
+    Shape: (N, C, H, W) -> (N, C, *output_size);  the batch N may be missing
+
+    Args:
+        kernel_size: the window in pixels; a number, or one per dimension.
+        output_size: a number, or one per dimension.
+        output_ratio: instead of it, the output's share of the input's size, between 0 and 1.
+        return_indices: whether to return, too, the index of each largest pixel in H × W.
+        _random_samples: (N, C, 2), to fix the places; drawn at each call if None.
+
+    Raises:
+        ModuleError: not exactly one of output_size and output_ratio is given.
+
+    Paper: Graham, "Fractional Max-Pooling" (2014), arXiv:1412.6071
+
+    >>> import toumei as tm
+    >>> from toumei import nn
+    >>> nn.FractionalMaxPool2d(2, output_ratio=0.7)(tm.rand(1, 10, 10)).shape
+    Size([1, 7, 7])
+    """
+
+    rank = 2
+
+
+class FractionalMaxPool3d(_FractionalMaxPool, of=F.fractional_max_pool3d):
+    """FractionalMaxPool2d over volumes.  Shape: (N, C, D, H, W) -> (N, C, *output_size)"""
+
+    rank = 3

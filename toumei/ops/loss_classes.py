@@ -150,10 +150,11 @@ class CrossEntropyGrad(ClassLoss):
         p = below_max(xp, x, (1,))
         xp.exp(p, out=p)
         real = x.dtype.type
+        g = xp.where(target != self.ignore_index, g, real(0))  # 0 even where g is infinite
         at_label = g * self.weight_of_label(xp, x, target, weight) * real(1 - self.smoothing)
         total, even = at_label, None
         if self.smoothing:
-            even = g * (target != self.ignore_index) * real(self.smoothing / x.shape[1])
+            even = g * real(self.smoothing / x.shape[1])
             total = total + even * (x.shape[1] if weight is None else xp.sum(weight))
         p *= xp.expand_dims(total / xp.sum(p, axis=1), 1)
         at = xp.expand_dims(xp.where(target != self.ignore_index, target, 0), 1)
@@ -173,6 +174,7 @@ class CrossEntropyGrad(ClassLoss):
     ) -> Tensor:
         q = self.distribution(x, target, weight)
         p: Tensor = apply(Softmax((1,)), x)
+        g = g.masked_fill(target == self.ignore_index, 0)
         return g.unsqueeze(1) * (p * q.sum(1, keepdim=True) - q)
 
     @classmethod
