@@ -102,7 +102,7 @@ def _heads(heads: np.ndarray, rows: list[str], columns: list[str], title: str) -
     size = layout.cell * len(columns), layout.cell * len(rows)
     x, y = layout.corner(layout.across * layout.down - 1, size)  # the last panel's
     full = max(x + size[0] + 1, 3.4)
-    figure, page, top = titled_page(full, max(y + size[1] + 0.1, 1.3), title)
+    figure, page, top = titled_page(full, y + max(size[1], 1.0) + 0.15, title)
     largest = np.nanmax(heads)
     for k, weights in enumerate(heads):
         x, y = layout.corner(k, size)

@@ -35,9 +35,10 @@ def bars(labels: Sequence[object], values: Sequence[float], width: int = 30) -> 
     if bad := [v for v in values if not -1e-6 <= v <= 1 + 1e-6]:
         raise ToumeiError(f"a probability is in 0..1: {bad[0]:.6g}")
     longest = max(map(_columns, names))
+    shares = [min(max(v, 0.0), 1.0) for v in values]  # rounding errors aside
     return "\n".join(
         f"{name}{' ' * (longest - _columns(name))}  {_bar(v, width):<{width}}  {100 * v:5.1f} %"
-        for name, v in zip(names, values, strict=True)
+        for name, v in zip(names, shares, strict=True)
     )
 
 

@@ -44,7 +44,7 @@ def plot_confusion(
     A cell's colour is its share of the row, on a square-root scale so that rare mistakes show.  At
     the right of each row stands the class's recall (of those that are it, how many were found),
     below each column its precision (of those taken for it, how many are it).  Up to 20 classes each
-    cell shows its count; from 121 on, names and shares are left out as well.
+    cell shows its count; from 121 on, rows and columns are numbered, without names and shares.
 
     Args:
         truth: the right class of each sample.
@@ -77,9 +77,9 @@ def _confusion(counts: np.ndarray, names: list[str], title: str) -> Figure:
     size = min(9.0, 72 * cell * 0.75)
     longest = max(text_width(name, size) for name in names) if count <= _NAMED else 0.3
     left, side = 0.4 + max(longest, 0.55), cell * count
-    title = wrapped(title, left + side)
+    title = wrapped(title, left + side + 1.3)
     top = 0.75 + 0.17 * title.count("\n") + longest
-    figure, page = inch_axes(left + side + 1.5, top + side + 0.5)
+    figure, page = inch_axes(left + side + 1.5, top + max(side, 1.6) + 0.5)
     page.text(0.1, 0.1, plain(title), fontsize=10, va="top")
     page.text(left + side / 2, top - longest - 0.15, "taken for", ha="center", va="bottom")
     page.text(0.2, top + side / 2, "truth", rotation=90, ha="center", va="center")
@@ -91,8 +91,8 @@ def _confusion(counts: np.ndarray, names: list[str], title: str) -> Figure:
         _write_rates(ax, counts, size)
     if count <= _NUMBERED:
         _write_counts(ax, counts, shares)
-    height = min(0.8 * side, 4)
-    bar = inner_axes(page, left + side + 0.7, top + (side - height) / 2, 0.14, height)
+    height = max(1.6, min(0.8 * side, 4))
+    bar = inner_axes(page, left + side + 0.7, top + max(side - height, 0) / 2, 0.14, height)
     _write_scale(figure, image, bar)
     return figure
 
