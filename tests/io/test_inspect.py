@@ -30,7 +30,12 @@ def call(*args: object) -> Result:
 def state() -> dict[str, object]:
     model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(11)))
     model[10].weight = model[0].weight
-    return {"model": model.state_dict(), "epoch": 3, "name": "[red]first[/red] \x1b[2J"}
+    return {
+        "model": model.state_dict(),
+        "betas": (0.9, 0.99),
+        "epoch": 3,
+        "name": "[red]first[/red] \x1b[2J",
+    }
 
 
 def cells(line: str) -> list[str]:
@@ -44,12 +49,12 @@ def test_the_table(state: dict[str, object], tmp_path: Path) -> None:
     assert cells(lines[1]) == ["tensor", "dtype", "shape", "elements", "size"]
     assert cells(lines[2]) == ["model.0.weight", "float32", "[4, 4]", "16", "64 bytes"]
     assert cells(lines[3]) == ["= model.10.weight"]
-    names = [cells(line)[0] for line in lines[4:-3]]
+    names = [cells(line)[0] for line in lines[4:-4]]
     assert names == [f"model.{i // 2}.{('weight', 'bias')[i % 2]}" for i in range(1, 20)] + [
         "model.10.bias"
     ]
-    assert lines[-3:] == [
-        "21 tensors, 204 elements, 816 bytes", "epoch: 3", "name: [red]first[/red] �[2J",
+    assert lines[-4:] == [
+        "21 tensors, 204 elements, 816 bytes", "betas: [0.9, 0.99]", "epoch: 3", "name: [red]first[/red] �[2J",
     ]  # fmt: skip
 
 

@@ -189,7 +189,7 @@ def _tree(stored: Stored) -> Any:
 
 def _leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yield the plain values in the nesting by their path, and {"tensor": name} for tensors."""
-    if isinstance(tree, list):
+    if isinstance(tree, list) and any(isinstance(value, list | dict) for value in tree):
         for i, value in enumerate(tree):
             yield from _leaves(value, f"{path}.{i}" if path else str(i))
     elif not isinstance(tree, dict):
