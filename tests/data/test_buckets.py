@@ -227,9 +227,9 @@ def test_pairs_meet_at_most_eight_shapes() -> None:
     lengths = rng.integers(3, 60, (2000, 1)) + rng.integers(0, 6, (2000, 2))
     data = [(np.ones(s, int), np.ones(t, int), k) for k, (s, t) in enumerate(lengths.tolist())]
     shapes = bucket_shapes(lengths)
-    sizes: dict[str, Any]
-    for sizes in ({"batch_size": 32}, {"max_tokens": 2000}):
-        sampler = BucketBatchSampler(lengths, shapes, shuffle=True, drop_last=True, **sizes)
+    sizes: tuple[dict[str, Any], ...] = ({"batch_size": 32}, {"max_tokens": 2000})
+    for size in sizes:
+        sampler = BucketBatchSampler(lengths, shapes, shuffle=True, drop_last=True, **size)
         collate = pad_collate(shapes, pad_id=(0, 7))
         loader = DataLoader(data, batch_sampler=sampler, collate_fn=collate, seed=0)
         met = set()

@@ -53,6 +53,7 @@ def test_unknown_characters_are_refused_or_mapped() -> None:
     with pytest.raises(ValueError, match=r"not in the vocabulary: 'x', 'é'; unknown="):
         CharVocabulary("abc").encode("axéx")
     assert CharVocabulary("abc?", unknown="?").encode("axé🐋c").tolist() == [1, 0, 0, 0, 3]
+    assert CharVocabulary("a", unknown="a").encode(chr(0x10FFFF) + "a").tolist() == [0, 0]
     assert CharVocabulary("", specials=(UNK,), unknown=UNK).encode("ab").tolist() == [0, 0]
     with pytest.raises(ValueError, match="none of its tokens"):
         CharVocabulary("abc", unknown="?")
@@ -102,6 +103,10 @@ def test_a_damaged_dictionary_is_refused() -> None:
         vocabulary_from_dict(CharVocabulary("a").to_dict() | {"tokens": ["a", "a"]})
     with pytest.raises(LoadError, match="damaged"):
         vocabulary_from_dict({"kind": "char"})
+    with pytest.raises(LoadError, match="damaged"):
+        vocabulary_from_dict(CharVocabulary("a").to_dict() | {"tokens": ["ab"]})
+    reordered = vocabulary_from_dict(CharVocabulary("abc").to_dict() | {"tokens": ["c", "a", "b"]})
+    assert reordered.encode("abc").tolist() == [1, 2, 0] and reordered.decode([0, 1]) == "ca"
 
 
 # --- texts ---

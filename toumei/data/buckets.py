@@ -138,7 +138,7 @@ def _levels(column: Table, most: int) -> Table:
 
 def _first_fit(table: Table, buckets: Table) -> Table:
     """Return the number of the first bucket that holds each sample; len(buckets) for none."""
-    fits = (table[:, None] <= buckets[None]).all(axis=2)
+    fits: NDArray[np.bool_] = np.all(table[:, None] <= buckets[None], axis=2)
     return np.where(fits.any(axis=1), fits.argmax(axis=1), len(buckets))
 
 

@@ -5,6 +5,7 @@ Numbers count from 0: first the special tokens, which no text contains, then the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -44,6 +45,7 @@ class Vocabulary:
             raise ValueError(f"{type(self).__name__}: tokens that come twice: {twice}")
         if unknown is not None and unknown not in self._ids:
             raise ValueError(f"{type(self).__name__}: unknown={unknown!r} is none of its tokens")
+        self._prepare()
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -120,6 +122,9 @@ class Vocabulary:
             raise LoadError(f"{cls.__name__}: the dictionary is damaged: {error!r}") from error
         return made
 
+    def _prepare(self) -> None:
+        """Make what a kind of vocabulary needs besides."""
+
     def _split(self, text: str) -> Sequence[str]:
         """Return a text's tokens."""
         raise NotImplementedError(f"{type(self).__name__} must define _split(text)")
@@ -174,16 +179,19 @@ class CharVocabulary(Vocabulary):
         Raises:
             ValueError: a character is not in the vocabulary, and none stands for unknown ones.
         """
-        characters = self.tokens[len(self.specials) :]
-        codes = np.array([ord(c) for c in characters], np.int64)  # ascending
         given = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
-        where = np.searchsorted(codes, given)
-        known = codes.take(where, mode="clip") == given if len(codes) else given < 0
-        if known.all():
-            return where + len(self.specials)
+        where = np.searchsorted(self._codes, given)
+        known = self._codes[where] == given
         if self.unknown is None:
             self._refuse(map(chr, np.unique(given[~known]).tolist()))
-        return np.where(known, where + len(self.specials), self._ids[str(self.unknown)])
+        return np.where(known, self._numbers[where], self._ids.get(str(self.unknown), -1))
+
+    def _prepare(self) -> None:
+        """Make the table to search: ascending code points, an impossible one at its end."""
+        codes = np.array([ord(c) for c in self.tokens[len(self.specials) :]], np.int64)
+        order = np.argsort(codes)
+        self._codes = np.append(codes[order], sys.maxunicode + 1)
+        self._numbers = np.append(order + len(self.specials), -1)
 
     def _split(self, text: str) -> Sequence[str]:
         return text
