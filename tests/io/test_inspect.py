@@ -54,7 +54,8 @@ def test_the_table(state: dict[str, object], tmp_path: Path) -> None:
         "model.10.bias"
     ]
     assert lines[-4:] == [
-        "21 tensors, 204 elements, 816 bytes", "betas: [0.9, 0.99]", "epoch: 3", "name: [red]first[/red] �[2J",
+        "21 tensors, 204 elements, 816 bytes", "betas: [0.9, 0.99]", "epoch: 3",
+        "name: [red]first[/red] �[2J",
     ]  # fmt: skip
 
 
