@@ -140,7 +140,7 @@ class GruLoopGrad(TimeLoop):
         k = h0.shape[1]
         before = self.before(xp, ys, h0)
         dgh, d_n = self._slopes(xp, zs, before)
-        blocks = dgh.reshape(*ys.shape[:2], 3, -1)
+        blocks = dgh.reshape(*ys.shape[:2], 3, k)
         dh = xp.zeros_like(h0)
         for t in reversed(self.order(len(ys))):
             dh = dh + g[t]

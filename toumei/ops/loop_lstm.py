@@ -129,6 +129,27 @@ class LstmLoop(TimeLoop):
         yield Case(cls(False), (gx, w, h, h[:1])), "a state has the shape (1, 2), not (2, 2)"
 
 
+def _slopes(xp: Any, gates: Array, tanh_c: Array, before_c: Array, out: Array) -> Array:
+    """Write ∂c′/∂(i, f, g) and ∂h′/∂o of one step, by what goes into the gates; return ∂h′/∂c′.
+
+    One step at a time stays in the cache.
+    """
+    n = tanh_c.shape[1]
+    i, f, g, o = (slice(k * n, (k + 1) * n) for k in range(4))
+    xp.subtract(1, gates, out=out)
+    out *= gates
+    out[:, i] *= gates[:, g]
+    out[:, f] *= before_c
+    out[:, o] *= tanh_c
+    xp.multiply(gates[:, g], gates[:, g], out=out[:, g])
+    xp.subtract(1, out[:, g], out=out[:, g])
+    out[:, g] *= gates[:, i]
+    tanh_c *= tanh_c
+    xp.subtract(1, tanh_c, out=tanh_c)
+    tanh_c *= gates[:, o]
+    return tanh_c
+
+
 @op
 class LstmLoopGrad(TimeLoop):
     """The derivative of LstmLoop: ∂gx, ∂w_hh, ∂h0, ∂c0 for g_ys and g_cs, those of h and c"""
@@ -148,46 +169,27 @@ class LstmLoopGrad(TimeLoop):
         zs: Array,
         mask: Array | None = None,
     ) -> Any:
-        dgx, to_c, forget = self._slopes(xp, zs, cs, c0)
+        n = h0.shape[1]
+        dgx = xp.empty(zs.shape, zs.dtype)
+        before_c = self.before(xp, cs, c0)
         dh, dc = xp.zeros_like(h0), xp.zeros_like(c0)
-        blocks = dgx.reshape(*cs.shape[:2], 4, -1)
         for t in reversed(self.order(len(cs))):
+            to_c = _slopes(xp, zs[t], xp.tanh(cs[t]), before_c[t], dgx[t])
+            blocks = dgx[t].reshape(-1, 4, n)
             dh = dh + g_ys[t]
-            through = dh * to_c[t]
-            through += dc
-            through += g_cs[t]
-            blocks[t, :, :3] *= through[:, None]
-            blocks[t, :, 3] *= dh
+            dc = dc + g_cs[t]
+            to_c *= dh
+            to_c += dc
+            blocks[:, :3] *= to_c[:, None]
+            blocks[:, 3] *= dh
+            to_c *= zs[t, :, n : 2 * n]
             if mask is None:
-                dh, dc = dgx[t] @ w_hh, xp.multiply(through, forget[t], out=through)
+                dh, dc = dgx[t] @ w_hh, to_c
                 continue
             xp.copyto(dgx[t], 0, where=~mask[t])
             dh = xp.where(mask[t], 0, dh) + dgx[t] @ w_hh
-            dc = xp.where(mask[t], through * forget[t], dc + g_cs[t])
+            dc = xp.where(mask[t], to_c, dc)
         return dgx, weight_gradient(xp, dgx, self.before(xp, ys, h0)), dh, dc
-
-    def _slopes(self, xp: Any, zs: Array, cs: Array, c0: Array) -> tuple[Array, Array, Array]:
-        """Return ∂c′/∂(i, f, g) and ∂h′/∂o, ∂h′/∂c′ and ∂c′/∂c, for all steps."""
-        n = cs.shape[-1]
-        i, f, g, o = (zs[..., k * n : (k + 1) * n] for k in range(4))
-        tanh_c = xp.tanh(cs)
-        out = xp.empty(zs.shape, zs.dtype)
-        d_i, d_f, d_g, d_o = (out[..., k * n : (k + 1) * n] for k in range(4))
-        for slope, gate, factor in (
-            (d_i, i, g),
-            (d_f, f, self.before(xp, cs, c0)),
-            (d_o, o, tanh_c),
-        ):
-            xp.subtract(1, gate, out=slope)
-            slope *= gate
-            slope *= factor
-        xp.multiply(g, g, out=d_g)
-        xp.subtract(1, d_g, out=d_g)
-        d_g *= i
-        tanh_c *= tanh_c
-        xp.subtract(1, tanh_c, out=tanh_c)
-        tanh_c *= o
-        return out, tanh_c, f
 
     def check(
         self,

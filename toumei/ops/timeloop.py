@@ -152,7 +152,7 @@ def filled(gys: Sequence[Tensor | None], specs: Sequence[Spec]) -> list[Any]:
 def weight_gradient(xp: Any, gates: Array, states: Array) -> Array:
     """Return Σₜ gatesₜᵀ·statesₜ.  Shape: (T, B, k·H), (T, B, H) -> (k·H, H)"""
     rows = gates.shape[0] * gates.shape[1]
-    return xp.matmul(gates.reshape(rows, -1).T, states.reshape(rows, -1))
+    return xp.matmul(gates.reshape(rows, gates.shape[2]).T, states.reshape(rows, states.shape[2]))
 
 
 def weight_gradient_in_tensors(gates: Tensor, states: Tensor) -> Tensor:
