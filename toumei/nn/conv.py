@@ -217,7 +217,9 @@ class _ConvTranspose(_Convolution):
         name = type(self).__name__
         if padding_mode != "zeros" or isinstance(padding, str):
             what = f"padding={padding!r}, padding_mode={padding_mode!r}"
-            raise ModuleError(f"{name}: padding cuts numbers of zeros off: not {what}")
+            raise ModuleError(
+                f"{name}: takes numbers as padding and 'zeros' as its mode, not {what}"
+            )
         self.output_padding = ints(name, "output_padding", output_padding, self.rank, 0)
         channels = in_channels, out_channels
         self._set_up(
