@@ -29,6 +29,7 @@ def test_rows_look_at_columns(tmp_path: pathlib.Path, figures: list[Any]) -> Non
     assert {"to", "be", "↵", "a␣b", "$", "who at whom"} <= set(texts_of(figures[0]))
     ax = figures[0].axes[1]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["to", "be"]
+    assert ax.yaxis_inverted() and not ax.xaxis_inverted()  # the first row is the uppermost
     found = read(tmp_path / "a.png")
     for (row, column), value in np.ndenumerate(weights):
         x, y = ax.transData.transform((column, row))

@@ -36,6 +36,8 @@ def test_a_confusion_matrix_counts(tmp_path: pathlib.Path, figures: list[Any]) -
     assert written["9"] == written["1"] == written["4"] == written["7"] == 1 and not written["0"]
     assert written["52.9 %"] == written["80.0 %"] == 1  # recall of cat, precision of dog
     assert written["100.0 %"] == 2  # recall of dog, precision of cat
+    places = {t.get_text(): t.xy for t in figures[0].axes[1].texts if hasattr(t, "xy")}
+    assert places["52.9 %"] == (2.5, 0) and places["80.0 %"] == (1, 2.5)
     assert written["–"] == 1 and written["0.0 %"] == 1  # no ox was there; none of those was one
 
 
