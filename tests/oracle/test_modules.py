@@ -1,0 +1,53 @@
+"""The layers that docs/layers.md calls right agree with PyTorch on the samples of its database."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import warnings
+from typing import Any
+
+import pytest
+import torch
+
+import toumei as tm
+from toumei.op import Spec
+from toumei.tape import wrap
+
+from .modules import FEW, INFOS, arguments, flat, pair_of_modules, run, samples
+
+TABLE = pathlib.Path(__file__).parents[2] / "docs" / "layers.md"
+RIGHT = re.findall(r"^\| `([^`]+)`", TABLE.read_text(encoding="utf-8").split("## ")[1], re.M)
+
+
+def test_the_table_names_enough_layers() -> None:
+    assert len(set(RIGHT)) == len(RIGHT) >= 107
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outcome = run(name, FEW)
+    assert outcome.verdict == "right", outcome.problem
+
+
+def ghost(value: Any) -> Any:
+    """Return a tensor's shape and dtype without its numbers."""
+    if isinstance(value, tm.Tensor):
+        return wrap(Spec(tuple(value.shape), value.dtype))
+    return tuple(map(ghost, value)) if isinstance(value, tuple) else value
+
+
+# CTCLoss reads the lengths; PyTorch, too, needs their numbers.
+@pytest.mark.parametrize("name", [n for n in RIGHT if n != "nn.CTCLoss"])
+def test_shapes_alone(name: str) -> None:
+    info = INFOS[name]
+    for sample in samples(info, training=False)[:2]:
+        theirs, mine = pair_of_modules(info.module_cls, sample, training=False)
+        given = sample.forward_input
+        args, kwargs = arguments(given, [])
+        with tm.no_grad():
+            out = mine(*map(ghost, args), **{k: ghost(v) for k, v in kwargs.items()})
+        expected = flat(theirs(*given.args, **given.kwargs), torch.Tensor)
+        assert [tuple(t.shape) for t in flat(out, tm.Tensor)] == [tuple(t.shape) for t in expected]
