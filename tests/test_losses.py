@@ -132,3 +132,17 @@ def test_ctc_refuses_what_does_not_fit() -> None:
         F.ctc_loss(log_probs, targets + 3, [5, 5], [3, 3])
     with pytest.raises(OpError, match="blank is 4, but there are 4 classes"):
         F.ctc_loss(log_probs, targets, [5, 5], [3, 3], blank=4)
+
+
+def test_linear_cross_entropy_refuses_what_does_not_fit() -> None:
+    x, weight, labels = tm.zeros(2, 3), tm.zeros(4, 3), tm.zeros(2).long()
+    with pytest.raises(OpError, match="the input has 3 features, the weight 5"):
+        F.linear_cross_entropy(x, tm.zeros(4, 5), labels)
+    with pytest.raises(OpError, match=r"linear_bias is float32\[3\], it needs \(4,\)"):
+        F.linear_cross_entropy(x, weight, labels, linear_bias=tm.zeros(3))
+    with pytest.raises(OpError, match="need an input with a batch"):
+        F.linear_cross_entropy(x[0], tm.zeros(4, 2, 3), labels)
+    with pytest.raises(OpError, match="ignore_index has no meaning"):
+        F.linear_cross_entropy(x, weight, tm.zeros(2, 4), ignore_index=1)
+    with pytest.raises(OpError, match="options must be None"):
+        F.linear_cross_entropy(x, weight, labels, options={})  # type: ignore[arg-type]
