@@ -12,6 +12,7 @@ from .callbacks import (
     Schedule,
 )
 from .history import History
+from .lr_finder import LRCurve, find_lr
 from .metrics import absolute_error, accuracy, confusion_matrix, squared_error, top_k_accuracy
 from .plots import plot_history
 from .progress import Progress
@@ -25,6 +26,7 @@ __all__ = [
     "EarlyStopping",
     "History",
     "HistoryLog",
+    "LRCurve",
     "LossPlot",
     "Progress",
     "Schedule",
@@ -33,6 +35,7 @@ __all__ = [
     "absolute_error",
     "accuracy",
     "confusion_matrix",
+    "find_lr",
     "plot_history",
     "squared_error",
     "top_k_accuracy",
