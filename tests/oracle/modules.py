@@ -141,13 +141,12 @@ def pair_of_modules(cls: Any, sample: Any, training: bool) -> tuple[Any, Any]:
     """Return PyTorch's layer and ours with the same arguments and the same weights."""
     given, inputs = sample.constructor_input, sample.forward_input
     args, kwargs = arguments(given, [])
-    mine = getattr(nn, cls.__name__)(*args, **kwargs).train(training)
+    mine = getattr(nn, cls.__name__)(*args, **kwargs).train(training).double()
     theirs = cls(*given.args, **given.kwargs).train(training).double()
     if isinstance(theirs, LazyModuleMixin):  # it finds its sizes at the first call
         theirs(*copy.deepcopy(inputs.args), **copy.deepcopy(inputs.kwargs))
-        forward = arguments(inputs, [])
-        mine(*forward[0], **forward[1])
-    mine.double()
+        call_args, call_kwargs = arguments(inputs, [])
+        mine(*call_args, **call_kwargs)
     assert not any(draws(m) for m in theirs.modules()), "a sample that draws random numbers"
     weights = shaken(theirs).state_dict()
     assert list(mine.state_dict()) == list(weights), (

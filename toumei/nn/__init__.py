@@ -14,6 +14,7 @@ from . import (
     embedding,
     functional,
     init,
+    lazy,
     linear,
     loss,
     norm,
@@ -33,6 +34,7 @@ from .conv import *
 from .distance import *
 from .dropout import *
 from .embedding import *
+from .lazy import *
 from .linear import *
 from .loss import *
 from .module import Module
@@ -59,6 +61,7 @@ __all__ = [
     *distance.__all__,
     *dropout.__all__,
     *embedding.__all__,
+    *lazy.__all__,
     *linear.__all__,
     *loss.__all__,
     *norm.__all__,
