@@ -24,10 +24,10 @@ CASES = [
     (nn.LazyBatchNorm1d(momentum=None), (5, 3), nn.BatchNorm1d(3, momentum=None)),
     (nn.LazyBatchNorm2d(affine=False), (5, 3, 2, 2), nn.BatchNorm2d(3, affine=False)),
     (nn.LazyBatchNorm3d(), (5, 3, 2, 2, 2), nn.BatchNorm3d(3)),
-    (nn.LazyInstanceNorm1d(affine=True), (3, 5), nn.InstanceNorm1d(3, affine=True)),
-    (nn.LazyInstanceNorm2d(), (5, 3, 2, 2), nn.InstanceNorm2d(3)),
-    (nn.LazyInstanceNorm3d(track_running_stats=True), (1, 3, 2, 2, 2),
-     nn.InstanceNorm3d(3, track_running_stats=True)),
+    (nn.LazyInstanceNorm1d(), (3, 5), nn.InstanceNorm1d(3, 1e-5, 0.1, True, True)),
+    (nn.LazyInstanceNorm2d(affine=False), (5, 3, 2, 2),
+     nn.InstanceNorm2d(3, track_running_stats=True)),
+    (nn.LazyInstanceNorm3d(0.1, 0.2, False, False), (1, 3, 2, 2, 2), nn.InstanceNorm3d(3, 0.1, 0.2)),
 ]  # fmt: skip
 
 

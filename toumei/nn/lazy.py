@@ -43,31 +43,30 @@ __all__ = [
 ]
 
 
-def _signature(layer: type[Module]) -> inspect.Signature:
-    from inspect import signature
-
-    return signature(layer)
-
-
 class _LazySignature:
     """The signature of the layer that a lazy one becomes, without the size of the input."""
 
     def __get__(self, layer: object, cls: type[_Lazy]) -> inspect.Signature:
-        whole = _signature(cls._becomes)
-        return whole.replace(parameters=list(whole.parameters.values())[1:])
+        from inspect import signature
+
+        whole, own = signature(cls._becomes), cls._defaults
+        _, *rest = whole.parameters.values()
+        return whole.replace(
+            parameters=[p.replace(default=own.get(p.name, p.default)) for p in rest]
+        )
 
 
 class _Lazy(Module):
     """What the lazy layers share."""
 
     _becomes: ClassVar[type[Module]]
-    _dim: ClassVar[int]  # the dimension of the input whose size is found out
+    _size: ClassVar[str] = "num_features"  # the option that is left out
+    _dim: ClassVar[int]  # the dimension of the input that it is the size of
+    _defaults: ClassVar[dict[str, Any]] = {}  # where they aren't those of the ordinary layer
     __signature__: ClassVar[Any] = _LazySignature()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        bound = _signature(self._becomes).bind(None, *args, **kwargs)
-        self._options = dict(bound.arguments)  # of the layer that it will be
-        self._size = next(iter(self._options))  # the name of the missing one
+        self._options = self._defaults | type(self).__signature__.bind(*args, **kwargs).arguments
         example = self._made(self._options.get("groups", 1))
         vars(self).update(vars(example) | {self._size: 0})
         for tensor in self._floats():
@@ -95,7 +94,7 @@ class _Lazy(Module):
                 vars(self)[name].data = value.detach()  # an optimiser knows this parameter
             elif not isinstance(value, Tensor):
                 setattr(self, name, value)
-        del self._options, self._size
+        del self._options
         self.__class__ = self._becomes  # type: ignore[assignment]
         return self.forward(input, *rest, **named)
 
@@ -113,6 +112,7 @@ class LazyLinear(_Lazy, Linear):
     """
 
     _becomes = Linear
+    _size = "in_features"
     _dim = -1
 
 
@@ -120,6 +120,7 @@ class LazyConv1d(_Lazy, Conv1d):
     """Conv1d whose in_channels are those of the first input."""
 
     _becomes = Conv1d
+    _size = "in_channels"
     _dim = -2
 
 
@@ -127,6 +128,7 @@ class LazyConv2d(_Lazy, Conv2d):
     """Conv2d whose in_channels are those of the first input."""
 
     _becomes = Conv2d
+    _size = "in_channels"
     _dim = -3
 
 
@@ -134,6 +136,7 @@ class LazyConv3d(_Lazy, Conv3d):
     """Conv3d whose in_channels are those of the first input."""
 
     _becomes = Conv3d
+    _size = "in_channels"
     _dim = -4
 
 
@@ -141,6 +144,7 @@ class LazyConvTranspose1d(_Lazy, ConvTranspose1d):
     """ConvTranspose1d whose in_channels are those of the first input."""
 
     _becomes = ConvTranspose1d
+    _size = "in_channels"
     _dim = -2
 
 
@@ -148,6 +152,7 @@ class LazyConvTranspose2d(_Lazy, ConvTranspose2d):
     """ConvTranspose2d whose in_channels are those of the first input."""
 
     _becomes = ConvTranspose2d
+    _size = "in_channels"
     _dim = -3
 
 
@@ -155,6 +160,7 @@ class LazyConvTranspose3d(_Lazy, ConvTranspose3d):
     """ConvTranspose3d whose in_channels are those of the first input."""
 
     _becomes = ConvTranspose3d
+    _size = "in_channels"
     _dim = -4
 
 
@@ -179,21 +185,27 @@ class LazyBatchNorm3d(_Lazy, BatchNorm3d):
     _dim = 1
 
 
-class LazyInstanceNorm1d(_Lazy, InstanceNorm1d):
+class _LazyInstanceNorm(_Lazy):
+    """These learn and keep statistics unless told otherwise; InstanceNorm does not."""
+
+    _defaults: ClassVar[dict[str, Any]] = {"affine": True, "track_running_stats": True}
+
+
+class LazyInstanceNorm1d(_LazyInstanceNorm, InstanceNorm1d):
     """InstanceNorm1d whose num_features are the channels of the first input."""
 
     _becomes = InstanceNorm1d
     _dim = -2
 
 
-class LazyInstanceNorm2d(_Lazy, InstanceNorm2d):
+class LazyInstanceNorm2d(_LazyInstanceNorm, InstanceNorm2d):
     """InstanceNorm2d whose num_features are the channels of the first input."""
 
     _becomes = InstanceNorm2d
     _dim = -3
 
 
-class LazyInstanceNorm3d(_Lazy, InstanceNorm3d):
+class LazyInstanceNorm3d(_LazyInstanceNorm, InstanceNorm3d):
     """InstanceNorm3d whose num_features are the channels of the first input."""
 
     _becomes = InstanceNorm3d
