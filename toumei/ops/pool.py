@@ -132,12 +132,14 @@ class MaxTaps(Pooling):
     """The tap at which each window of x first has its largest value y"""
 
     def forward(self, xp: Any, x: Array, y: Array) -> Array:
-        found = np.empty_like(y, dtype=self.tap_dtype())
-        found.fill(0)
         lowest = np.nan if x.dtype.kind == "f" else np.iinfo(x.dtype).min
         full = self.surrounded(x, lowest)
-        for tap, place in reversed(list(self.taps())):
-            xp.copyto(found, tap, where=full[place] == y)
+        found = np.empty_like(y, dtype=self.tap_dtype())
+        found.fill(0)
+        before = np.ones_like(y, dtype=bool)  # the first largest is at none of the taps so far
+        for _, place in list(self.taps())[:-1]:
+            before &= full[place] != y
+            found += before  # counts those taps: many times faster than a masked copy
         if np.isnan(y).any():
             full = self.surrounded(x)
             for tap, place in self.taps():
