@@ -73,7 +73,6 @@ def test_averages_of_weights(options: dict[str, Any], use_buffers: bool) -> None
     )  # fmt: skip
 
 
-@pytest.mark.skipif(not hasattr(tm.nn, "BatchNorm1d"), reason="no batch norm yet")
 def test_update_bn() -> None:
     rng = np.random.default_rng(0)
     batches = [rng.normal(2, 3, size=(n, 5)).astype(np.float32) for n in (8, 8, 3)]

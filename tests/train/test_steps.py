@@ -214,6 +214,32 @@ def replayed(steps: int) -> nn.Module:
     return trainer.model
 
 
+def test_running_statistics_follow_the_model_and_a_resume_is_exact(tmp_path: pathlib.Path) -> None:
+    def make(stop: int) -> tuple[Trainer, DataLoader]:
+        tm.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+        trainer = Trainer(
+            model, tm.optim.Adam(model.parameters(), lr=0.05), nn.functional.cross_entropy,
+            accumulate=2, average=AveragedModel(model),
+            callbacks=[Checkpoint(tmp_path, 0), Counted(stop)],
+        )  # fmt: skip
+        return trainer, DataLoader(data(), 20, shuffle=True, seed=3)
+
+    straight, loader = make(-1)
+    straight.fit(loader, loader, epochs=2)
+    for mine, right in zip(straight.evaluated.buffers(), straight.model.buffers(), strict=True):
+        assert bool((mine == right).all())
+    first, loader = make(8)
+    with pytest.raises(KeyboardInterrupt):
+        first.fit(loader, loader, epochs=2)
+    second, loader = make(-1)
+    second.load_state_dict(load_checkpoint(tmp_path / Checkpoint.LAST)["state"])
+    second.fit(loader, loader, epochs=2)
+    for name, value in straight.state_dict()["average"].items():
+        assert second.state_dict()["average"][name].numpy().tobytes() == value.numpy().tobytes()
+    assert second.history["validation_loss"] == straight.history["validation_loss"]
+
+
 def test_a_state_with_an_average_needs_a_trainer_with_one() -> None:
     for one, other in ((True, False), (False, True)):
         with pytest.raises(LoadError, match="only one has an average"):

@@ -21,6 +21,7 @@ from typing import Any
 from ..autograd import no_grad
 from ..device import device as device_of
 from ..nn import Module
+from ..nn.norm import _BatchNorm
 from ..ops.creation import tensor
 from ..tensor import Tensor
 
@@ -182,7 +183,7 @@ def update_bn(loader: Iterable[Any], model: Module, device: str | None = None) -
         device: None or "cpu".
     """
     device_of(device or "cpu")
-    layers = [m for m in model.modules() if _has_running_statistics(m)]
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     if not layers:
         return
     for layer in layers:
@@ -190,11 +191,6 @@ def update_bn(loader: Iterable[Any], model: Module, device: str | None = None) -
     with _plain_means(model, layers):
         for batch in loader:
             model(batch[0] if isinstance(batch, list | tuple) else batch)
-
-
-def _has_running_statistics(module: Module) -> bool:
-    """Tell whether a module is a batch norm: the only kind that can reset its statistics."""
-    return hasattr(type(module), "reset_running_stats") and "momentum" in vars(module)
 
 
 @contextmanager
