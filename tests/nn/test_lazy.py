@@ -27,7 +27,8 @@ CASES = [
     (nn.LazyInstanceNorm1d(), (3, 5), nn.InstanceNorm1d(3, 1e-5, 0.1, True, True)),
     (nn.LazyInstanceNorm2d(affine=False), (5, 3, 2, 2),
      nn.InstanceNorm2d(3, track_running_stats=True)),
-    (nn.LazyInstanceNorm3d(0.1, 0.2, False, False), (1, 3, 2, 2, 2), nn.InstanceNorm3d(3, 0.1, 0.2)),
+    (nn.LazyInstanceNorm3d(0.1, 0.2, False, False), (1, 3, 2, 2, 2),
+     nn.InstanceNorm3d(3, 0.1, 0.2)),
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's, of choices of th
 
 
 def test_the_table_names_enough_layers() -> None:
-    assert len(set(RIGHT)) == len(RIGHT) >= 107
+    assert len(set(RIGHT)) == len(RIGHT) >= 113
 
 
 @pytest.mark.parametrize("name", RIGHT)
