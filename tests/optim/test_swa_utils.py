@@ -8,6 +8,7 @@ import pytest
 import toumei as tm
 from toumei import nn
 from toumei.optim.swa_utils import (
+    SWALR,
     AveragedModel,
     get_ema_multi_avg_fn,
     get_swa_avg_fn,
@@ -75,6 +76,11 @@ def test_what_makes_no_sense_is_refused() -> None:
         get_ema_multi_avg_fn(1.5)
     with pytest.raises(ValueError, match="exclude each other"):
         AveragedModel(nn.Linear(1, 1), avg_fn=get_swa_avg_fn(), multi_avg_fn=get_swa_multi_avg_fn())
+    optimizer = tm.optim.SGD([tm.ones(1, requires_grad=True)], lr=0.1)
+    with pytest.raises(ValueError, match="'cos' or 'linear'"):
+        SWALR(optimizer, 0.1, anneal_strategy="exp")
+    with pytest.raises(ValueError, match="an integer >= 0"):
+        SWALR(optimizer, 0.1, anneal_epochs=-1)
     with pytest.raises(tm.errors.OpError, match="the only device is 'cpu'"):
         AveragedModel(nn.Linear(1, 1), "cuda")
 

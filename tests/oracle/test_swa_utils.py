@@ -90,6 +90,32 @@ def test_update_bn() -> None:
     assert not model.training and model[1].momentum == 0.3
 
 
+@pytest.mark.parametrize("strategy", ["cos", "linear"])
+@pytest.mark.parametrize("epochs", [0, 1, 4])
+@pytest.mark.parametrize("rates", [0.05, [0.3, 0.01]])
+def test_swalr_after_another_schedule(strategy: str, epochs: int, rates: Any) -> None:
+    found = []
+    for library, utils in ((tm, swa_utils), (torch, theirs)):
+        p, q = (library.ones(1, requires_grad=True) for _ in range(2))
+        optimizer = library.optim.SGD([{"params": [p]}, {"params": [q], "lr": 0.5}], lr=0.1)
+        first = library.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+        last = utils.SWALR(optimizer, rates, anneal_epochs=epochs, anneal_strategy=strategy)
+        seen = []
+        for i in range(12):
+            (p * q).sum().backward()
+            optimizer.step()
+            (first if i < 4 else last).step()
+            seen.append([group["lr"] for group in optimizer.param_groups])
+            if i == 6:  # its state goes on in another
+                state = last.state_dict()
+                last = utils.SWALR(optimizer, rates, epochs, strategy)
+                for group, rate in zip(optimizer.param_groups, seen[-1], strict=True):
+                    group["lr"] = rate
+                last.load_state_dict(state)
+        found.append(seen)
+    np.testing.assert_allclose(*found, rtol=1e-9)
+
+
 @pytest.mark.parametrize("shape", [(6, 4), (2, 4, 3)])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("weighted", [False, True])

@@ -14,6 +14,7 @@ Paper: Izmailov et al., "Averaging weights leads to wider optima and better gene
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,8 +25,11 @@ from ..nn import Module
 from ..nn.norm import _BatchNorm
 from ..ops.creation import tensor
 from ..tensor import Tensor
+from .optimizer import Optimizer
+from .schedule import LRScheduler, per_group
 
 __all__ = [
+    "SWALR",
     "AveragedModel",
     "get_ema_avg_fn",
     "get_ema_multi_avg_fn",
@@ -206,3 +210,54 @@ def _plain_means(model: Module, layers: list[Any]) -> Iterator[None]:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
         model.train(training)
+
+
+class SWALR(LRScheduler):
+    """Lead the learning rate, from where it stands, to a constant one for averaging (SWA).
+
+    lr ← lr + (swa_lr − lr)·(α_t − α_{t−1})/(1 − α_{t−1}),   α_t = (1 − cos(π·t/n))/2, or t/n
+
+    Args:
+        optimizer: whose parameter groups' "lr" is set.
+        swa_lr: the rate to end at, or a list with one for each group.
+        anneal_epochs: n, how many steps it takes; 0 to be there at once.
+        anneal_strategy: "cos" or "linear".
+        last_epoch: how many steps were made before; −1 to start.
+
+    Raises:
+        ValueError: the strategy is unknown, or the number of steps negative.
+
+    >>> import toumei as tm
+    >>> optimizer = tm.optim.SGD([tm.ones(1, requires_grad=True)], lr=1.0)
+    >>> schedule = SWALR(optimizer, swa_lr=0.2, anneal_epochs=2, anneal_strategy="linear")
+    >>> schedule.step(); round(schedule.get_last_lr()[0], 6)
+    0.6
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        swa_lr: float | Sequence[float],
+        anneal_epochs: int = 10,
+        anneal_strategy: str = "cos",
+        last_epoch: int = -1,
+    ) -> None:
+        if anneal_strategy not in ("cos", "linear"):
+            raise ValueError(f"anneal_strategy must be 'cos' or 'linear', not {anneal_strategy!r}")
+        if not isinstance(anneal_epochs, int) or anneal_epochs < 0:
+            raise ValueError(f"anneal_epochs must be an integer >= 0, not {anneal_epochs}")
+        self.swa_lrs = per_group(swa_lr, optimizer, "swa_lr")
+        self.anneal_epochs, self.anneal_strategy = anneal_epochs, anneal_strategy
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        step = self.last_epoch if self.anneal_epochs else max(1, self.last_epoch)
+        before, now = self._progress(step - 1), self._progress(step)
+        part = 1.0 if before == 1 else (now - before) / (1 - before)
+        pairs = zip(self._groups(), self.swa_lrs, strict=True)
+        return [swa * part + group["lr"] * (1 - part) for group, swa in pairs]
+
+    def _progress(self, step: int) -> float:
+        """Return α: 0 at the first step, 1 at the end."""
+        share = min(max(step / max(1, self.anneal_epochs), 0.0), 1.0)
+        return share if self.anneal_strategy == "linear" else (1 - math.cos(math.pi * share)) / 2
