@@ -37,6 +37,8 @@ from .opinfo import check_equal, first_gradients, flat, ours, second_gradients
 
 FEW = 12  # samples per entry and mode, where not all are run
 
+CONSTANT_TARGET = {"nn.SoftMarginLoss"}  # PyTorch has no gradient for it
+
 Pairs = list[tuple[torch.Tensor, Any]]
 
 
@@ -67,12 +69,17 @@ INFOS: dict[str, Any] = {info.name: info for info in module_db}
 
 
 def samples(info: Any, training: bool) -> list[Any]:
-    """Return the samples of an entry, the same ones each time."""
+    """Return the samples of an entry, the same ones each time; all floats require grad."""
     torch.manual_seed(0)
     made = info.module_inputs_func(
         info, device="cpu", dtype=torch.float64, requires_grad=True, training=training
     )
-    return list(made)
+    found = list(made)
+    for sample in found if info.name not in CONSTANT_TARGET else []:
+        for t in (*sample.forward_input.args, *sample.forward_input.kwargs.values()):
+            if isinstance(t, torch.Tensor) and t.is_floating_point():
+                t.requires_grad_()
+    return found
 
 
 def spread(items: list[Any], few: int | None) -> list[Any]:

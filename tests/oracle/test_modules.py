@@ -10,10 +10,21 @@ import pytest
 import torch
 
 import toumei as tm
+from toumei import nn
 from toumei.op import Spec
 from toumei.tape import wrap
 
-from .modules import FEW, INFOS, arguments, flat, pair_of_modules, run, samples
+from .modules import (
+    FEW,
+    INFOS,
+    Progress,
+    arguments,
+    check_sample,
+    flat,
+    pair_of_modules,
+    run,
+    samples,
+)
 
 TABLE = pathlib.Path(__file__).parents[2] / "docs" / "layers.md"
 RIGHT = re.findall(r"^\| `([^`]+)`", TABLE.read_text(encoding="utf-8").split("## ")[1], re.M)
@@ -29,6 +40,59 @@ def test_the_table_names_enough_layers() -> None:
 def test_right(name: str) -> None:
     outcome = run(name, 3 if name == "nn.CTCLoss" else FEW)  # 0.5 s a sample
     assert outcome.verdict == "right", outcome.problem
+
+
+class Detached(nn.Tanh):
+    """Its value is right, its gradient is zero."""
+
+    def forward(self, input: Any) -> Any:
+        return super().forward(input).detach() + 0 * input
+
+
+class Once(nn.Tanh):
+    """Its gradient is right, the gradient of that is zero."""
+
+    def forward(self, input: Any) -> Any:
+        y = super().forward(input)
+        slope = (1 - y * y).detach()
+        return y.detach() + slope * (input - input.detach())
+
+
+class Forgetful(nn.BatchNorm1d):
+    """It follows the batches at a wrong pace."""
+
+    def _next_momentum(self) -> Any:
+        return super()._next_momentum() * 0.9
+
+
+class Renamed(nn.Linear):
+    """Its weight has another name."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kernel = self.weight
+        del self.weight
+
+
+@pytest.mark.parametrize(
+    ("mutant", "found"),
+    [
+        (Detached, (True, False, False)),
+        (Once, (True, True, False)),
+        (Forgetful, (False, False, False)),
+        (Renamed, (False, False, False)),
+    ],
+)
+def test_mutants_are_caught(
+    mutant: type, found: tuple[bool, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = mutant.__base__.__name__
+    monkeypatch.setattr(nn, name, mutant)
+    info = INFOS[f"nn.{name}"]
+    progress = Progress()
+    with pytest.raises((AssertionError, RuntimeError)):
+        check_sample(info, samples(info, True)[0], True, progress)
+    assert (progress.outputs, progress.grads, progress.seconds) == found
 
 
 def ghost(value: Any) -> Any:
