@@ -115,9 +115,55 @@ def test_list_summary_and_data() -> None:
     assert "mnist" in call("data", "list", "--data-dir", "/nowhere").output
 
 
+def test_find_lr_suggests_a_rate_and_draws_the_sweep(tmp_path: pathlib.Path) -> None:
+    picture = tmp_path / "rates.png"
+    result = call("find-lr", "mlp", "--fast", "--steps", "40", "--out", str(picture))
+    assert result.exit_code == 0, result.output
+    found = re.search(r"suggestion  (\S+)", result.output)
+    assert found and 1e-5 < float(found[1]) < 1
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_tensorboard_writes_beside_the_run(tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("tensorboardX")
+    folder = tmp_path / "run"
+    result = call("train", "mlp", *SHORT, "--samples", "500", "--tensorboard", "--out", str(folder))
+    assert result.exit_code == 0, result.output
+    assert [p.stat().st_size > 100 for p in (folder / "tensorboard").iterdir()] == [True]
+
+
+def test_data_that_a_recipe_has_not_is_refused(tmp_path: pathlib.Path) -> None:
+    for args, words in [
+        (["mlp", "--data", "imagenet"], "mlp has no data 'imagenet': one of mnist"),
+        (["pinn", "--data", "mnist"], "pinn has no data 'mnist': there is one set only"),
+    ]:
+        result = call("train", *args, "--out", str(tmp_path / "x"))
+        assert result.exit_code == 2 and words in result.output
+
+
+def test_predict_and_sample_refuse_what_they_cant(
+    run: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    result = call("predict", str(tmp_path), "5")
+    assert result.exit_code == 1 and "holds no run" in result.output
+    result = call("sample", str(run))
+    assert result.exit_code == 1 and "toumei predict RUN INPUT" in result.output
+
+
 def test_help_teaches() -> None:
     assert "toumei train mlp" in call("--help").output
-    for command in ("train", "plot", "evaluate", "summary", "data", "list"):
+    for command in (
+        "train",
+        "predict",
+        "sample",
+        "find-lr",
+        "plot",
+        "evaluate",
+        "summary",
+        "inspect",
+        "data",
+        "list",
+    ):
         result = call(command, "--help")
         assert result.exit_code == 0 and "Usage" in result.output
 

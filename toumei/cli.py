@@ -6,7 +6,7 @@ import io
 import pathlib
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from .errors import SaveError, ToumeiError
 from .recipes import NAMES, find
 from .recipes.recipe import Options, Recipe, Sampling
 from .recipes.run import Run, checkpoint_of, history_of, new_folder, open_finished, open_run
+
+if TYPE_CHECKING:
+    from .train.callbacks import Callback
 
 
 class _Interrupted(click.ClickException):
@@ -72,6 +75,7 @@ def main() -> None:
 @click.option("--resume", type=RUN, metavar="RUN", help="Go on with a run that was cut off.")
 @click.option("--checkpoint-every", type=click.FloatRange(0), default=30.0, show_default=True,
               metavar="SECONDS", help="How much work a kill may cost.")  # fmt: skip
+@click.option("--tensorboard", is_flag=True, help="Write event files too: RUN/tensorboard.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 @click.pass_context
 def train(
@@ -80,6 +84,7 @@ def train(
     recipe: str | None,
     out: pathlib.Path | None,
     quiet: bool,
+    tensorboard: bool,
     resume: pathlib.Path | None,
     **given: Any,
 ) -> None:
@@ -106,7 +111,7 @@ def train(
         run = _resumed(ctx, resume, recipe, given["data_dir"])
     else:
         run = _started(recipe, out, given)
-    _fit(run, quiet)
+    _fit(run, quiet, tensorboard)
 
 
 def _started(recipe: str | None, out: pathlib.Path | None, given: dict[str, Any]) -> Run:
@@ -154,10 +159,11 @@ def _with_data(options: Options, folder: str | None) -> Options:
     return replace(options, data_dir=folder) if folder else options
 
 
-def _fit(run: Run, quiet: bool) -> None:
+def _fit(run: Run, quiet: bool, tensorboard: bool) -> None:
     from rich.console import Console
 
     from .train.progress import Progress
+    from .train.tensorboard import TensorBoard
 
     console = Console(highlight=False)
     if not quiet:
@@ -172,8 +178,11 @@ def _fit(run: Run, quiet: bool) -> None:
         )
         if run.trainer.steps:
             console.print(f"resumed after {run.trainer.steps:,} steps")
+    watchers: list[Callback] = [] if quiet else [Progress(console)]
+    if tensorboard:
+        watchers.append(TensorBoard(run.folder / "tensorboard"))
     try:
-        summary = run.fit(*([] if quiet else [Progress(console)]))
+        summary = run.fit(*watchers)
     except KeyboardInterrupt:
         raise _Interrupted(f"interrupted. {_way_on(run)}") from None
     except SaveError as error:
@@ -249,6 +258,33 @@ def sample(run: pathlib.Path, seed: int, **given: Any) -> None:
         if value is not None and opened.recipe.sampling and name not in opened.recipe.sampling:
             raise click.UsageError(f"--{name} means nothing to a run of {opened.recipe.name!r}")
     click.echo(opened.recipe.sample(opened, wish))
+
+
+@main.command(name="find-lr")
+@click.argument("recipe", type=click.Choice(NAMES))
+@click.option("--fast", "preset", flag_value="fast", default="default", type=str,
+              help="Of the one-minute budget.")  # fmt: skip
+@click.option("--data", "dataset", metavar="NAME", help="Which data, where a recipe has several.")
+@click.option("--data-dir", type=FOLDER, help="Where the full data sets are.")
+@click.option("--batch-size", type=click.IntRange(1), help="Samples per step.")
+@click.option("--steps", type=click.IntRange(3), default=100, show_default=True)
+@click.option("--out", default="rates.png", show_default=True, help="The picture's file.")
+def find_lr(recipe: str, steps: int, out: str, **given: Any) -> None:
+    """Look for a learning rate for RECIPE: a short sweep that draws loss against rate.
+
+    \b
+    Example:
+        toumei find-lr cnn --out rates.png
+    """
+    from .train.lr_finder import find_lr as sweep
+
+    found = find(recipe)
+    _check_dataset(found, given["dataset"])
+    run = Run(found, new_folder(recipe), Options(**given))
+    curve = sweep(run.trainer, run.train, steps=steps)
+    curve.plot(out)
+    best = "none: the loss never fell" if curve.suggestion is None else f"{curve.suggestion:.2g}"
+    click.echo(f"suggestion  {best}  (the recipe takes {run.budget.lr:g})\nwrote {out}")
 
 
 @main.command(name="list")
