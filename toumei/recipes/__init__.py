@@ -7,7 +7,7 @@ from importlib import import_module
 from ..errors import ToumeiError
 from .recipe import Recipe
 
-NAMES = ("mlp", "pinn")
+NAMES = ("mlp", "pinn", "gan")
 
 
 def find(name: str) -> Recipe:

@@ -45,7 +45,7 @@ class Progress(Callback):
 
         assert self.console is not None
         self.started, self.drawn = time.perf_counter(), 0.0
-        self.seen = trainer.running.sums.get("loss", [0.0, 0.0])[1]
+        self.seen = _samples(trainer)
         self.bar = Bar(
             TextColumn("[bold]epoch {task.fields[epoch]}"),
             BarColumn(bar_width=24),
@@ -66,7 +66,7 @@ class Progress(Callback):
 
     def on_batch_end(self, trainer: Trainer) -> None:
         now = time.perf_counter()
-        count = trainer.running.sums["loss"][1]
+        count = _samples(trainer)
         if now - self.drawn < 0.1 and not self.bar.finished:
             self.bar.advance(self.task)
             return
@@ -95,6 +95,11 @@ class Progress(Callback):
             self.bar.stop()  # the terminal gets its cursor back
 
     on_interrupt = on_fit_end
+
+
+def _samples(trainer: Trainer) -> float:
+    """Return on how many samples the epoch under way has trained; its first column has them all."""
+    return next(iter(trainer.running.sums.values()), [0.0, 0.0])[1]
 
 
 def show(value: Any, column: str = "") -> str:
