@@ -21,7 +21,7 @@ def batches(count: int, *shape: int) -> list[Any]:
 
 def test_batch_norm_normalises_each_channel_in_training() -> None:
     (x,) = batches(1, 4, 3, 5)
-    y = nn.BatchNorm1d(3, eps=0.0, dtype=tm.float64)(tm.tensor(x)).detach().numpy()
+    y = nn.BatchNorm1d(3, eps=1e-12, dtype=tm.float64)(tm.tensor(x)).detach().numpy()
     np.testing.assert_allclose(y.mean((0, 2)), 0, atol=1e-12)
     np.testing.assert_allclose(y.var((0, 2)), 1)
 
@@ -59,7 +59,7 @@ def test_evaluation_takes_the_running_statistics_and_leaves_them() -> None:
 
 
 def test_without_running_statistics_evaluation_takes_the_batch() -> None:
-    m = nn.BatchNorm1d(2, eps=0.0, track_running_stats=False, affine=False)
+    m = nn.BatchNorm1d(2, eps=1e-12, track_running_stats=False, affine=False)
     x = tm.tensor([[1.0, 5.0], [3.0, 9.0]])
     assert m.eval()(x).tolist() == [[-1.0, -1.0], [1.0, 1.0]]
     assert not m.state_dict()
@@ -187,6 +187,8 @@ def test_refused_options(make: Any, words: str) -> None:
         (nn.BatchNorm2d(3), (2, 3), "expected 4 dimensions, got 2"),
         (nn.BatchNorm1d(3), (4, 2), "each of the 2 channels"),
         (nn.BatchNorm1d(3), (1, 3), "larger batch"),
+        (nn.BatchNorm1d(3, eps=0.0), (4, 3), "eps must be positive"),
+        (nn.BatchNorm1d(3, eps=-1.0).eval(), (4, 3), "eps must be positive"),
         (nn.InstanceNorm3d(3), (2, 3), "expected 4 or 5 dimensions, got 2"),
         (nn.LayerNorm(3), (2, 4), r"last dimensions are \(4,\), not \(3,\)"),
         (nn.GroupNorm(1, 3), (2, 4), "each of the 4 channels"),

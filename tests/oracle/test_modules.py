@@ -11,6 +11,7 @@ import torch
 
 import toumei as tm
 from toumei import nn
+from toumei.errors import ToumeiError
 from toumei.op import Spec
 from toumei.tape import wrap
 
@@ -93,6 +94,32 @@ def test_mutants_are_caught(
     with pytest.raises((AssertionError, RuntimeError)):
         check_sample(info, samples(info, True)[0], True, progress)
     assert (progress.outputs, progress.grads, progress.seconds) == found
+
+
+REFUSING = [name for name, info in INFOS.items() if info.module_error_inputs_func]
+
+
+def test_what_the_database_calls_wrong_is_refused() -> None:
+    count = 0
+    for name in REFUSING:
+        info, options = INFOS[name], {"device": "cpu", "dtype": torch.float64}
+        for wrong in info.module_error_inputs_func(
+            info, requires_grad=False, training=True, **options
+        ):
+            count += 1
+            with pytest.raises((ToumeiError, TypeError, ValueError)):
+                call(name, wrong.module_error_input)
+                pytest.fail(f"{name}: PyTorch says {wrong.error_regex}")
+    assert count >= 90
+
+
+def call(name: str, sample: Any) -> None:
+    """Make a layer of ours, and call it."""
+    args, kwargs = arguments(sample.constructor_input, [])
+    layer = getattr(nn, INFOS[name].module_cls.__name__)(*args, **kwargs).double()
+    if sample.forward_input is not None:
+        args, kwargs = arguments(sample.forward_input, [])
+        layer(*args, **kwargs)
 
 
 def ghost(value: Any) -> Any:

@@ -84,6 +84,11 @@ class HuberLoss(_Loss, of=F.huber_loss):
     reduction: str = "mean"
     delta: float = 1.0
 
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
+        if not isinstance(delta, int | float):
+            raise TypeError(f"HuberLoss: delta must be a number, not {delta!r}")
+        super().__init__(reduction, delta)
+
 
 class CrossEntropyLoss(_Loss, of=F.cross_entropy):
     """−ln softmax(input)[target].  Shape: (N, C, …), (N, …) of classes or (N, C, …) -> ()

@@ -157,7 +157,7 @@ class BatchNorm1d(_BatchNorm):
 
     >>> import toumei as tm
     >>> from toumei import nn
-    >>> nn.BatchNorm1d(1, eps=0.0)(tm.tensor([[1.0], [3.0]])).flatten()
+    >>> nn.BatchNorm1d(1, eps=1e-9)(tm.tensor([[1.0], [3.0]])).flatten()
     tensor([-1.,  1.], grad_fn=<Reshape>)
     """
 

@@ -67,6 +67,9 @@ class RNNBase(Module):
         self.mode = mode
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
         check_sizes(self._get_name(), **sizes)
+        for option, flag in {"bias": bias, "batch_first": batch_first}.items():
+            if not isinstance(flag, bool):
+                raise TypeError(f"{self._get_name()}: {option} must be a bool, not {flag!r}")
         self._check_options(num_layers, hidden_size, dropout, proj_size)
         self.input_size = input_size
         self.hidden_size = hidden_size

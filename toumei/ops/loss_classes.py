@@ -251,7 +251,7 @@ def cross_entropy(
     Args:
         target: class labels (integers), or a probability for every class (floats).
         weight: one number per class.
-        ignore_index: labels that count for nothing.
+        ignore_index: labels that count for nothing; probabilities take no class as such.
         label_smoothing: how much of each target is spread evenly over all classes, 0 to 1.
 
     Raises:
@@ -269,6 +269,8 @@ def cross_entropy(
     if input.ndim == 0:
         raise OpError(f"{name}(input: {spec_of(input)}): the input needs a class dimension")
     if target.shape == input.shape:
+        if ignore_index >= 0 and target.is_floating_point():
+            raise OpError(f"{name}: ignore_index={ignore_index} needs class labels as target")
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
     need_labels(name, input, target)
     if input.ndim == 1 and target.ndim == 0:

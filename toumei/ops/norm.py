@@ -149,8 +149,8 @@ def batch_norm(
     Shape: (n, c, …) -> (n, c, …); all parameters: (c)
 
     Raises:
-        OpError: the shapes don't fit, running statistics are missing outside training, or there
-            is a single number per channel in training.
+        OpError: the shapes don't fit, running statistics are missing outside training, there is
+            a single number per channel in training, or eps isn't positive.
 
     Paper: Ioffe & Szegedy 2015, arXiv:1502.03167.
     """
@@ -189,6 +189,8 @@ def _batch_norm(
     momentum: float | Tensor,
     eps: float,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    if eps < 0 or (training and not eps):
+        raise OpError(f"{name}: eps must be positive, and 0 only outside training, not {eps}")
     if x.ndim == 1 and not x.shape[0]:  # PyTorch takes this one shape without channels
         return x.clone(), None, None
     fixed_mean, fixed_var, w, b = _per_channel(
