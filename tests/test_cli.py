@@ -29,7 +29,8 @@ SHORT = ["--epochs", "1", "--batch-size", "500"]
 
 
 def call(*args: str) -> Result:
-    return CliRunner(env={"TOUMEI_DATA": "/nowhere"}).invoke(main, list(args))
+    environment = {"TOUMEI_DATA": "/nowhere", "COLUMNS": "200"}
+    return CliRunner(env=environment).invoke(main, list(args))
 
 
 @pytest.fixture(scope="module")

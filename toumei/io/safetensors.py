@@ -86,6 +86,20 @@ def _write(arrays: dict[str, Array], path: str, metadata: dict[str, str]) -> Non
         save_file(arrays, path, metadata)
     except SafetensorError as error:
         raise OSError(str(error)) from error
+    _sort_metadata(path)
+
+
+def _sort_metadata(path: str) -> None:
+    """Put the metadata in order: the library's is another each time, and equal states shall give
+    equal files."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= size, "the header can't have grown: only its order is another"
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def load(path: Path) -> Any:
