@@ -1,8 +1,8 @@
 """The files of the known data sets: where they lie, what they must hold, how they are read.
 
 Nothing is ever unpickled: MNIST's files are IDX (a magic number, the sizes, the bytes), CIFAR's
-are the official binary records (label bytes, then 3,072 bytes: the red, green and blue planes),
-texts are UTF-8.
+are the official binary records (label bytes, then 3,072 bytes: the red, green and blue planes) or,
+for CIFAR-10, JPEGs in one .npz file (see `jpegs`), texts are UTF-8.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class Remote(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A known data set: `folder` (where it is fetched to) and other folders it may lie in."""
+    """A known data set: `folder` (where it is fetched to) and other folders it may lie in.
+
+    `packed` is a file that holds all of it in another form, and is taken where the files aren't.
+    """
 
     name: str
     title: str
@@ -46,6 +49,7 @@ class Known(NamedTuple):
     files: tuple[DataFile, ...]
     remotes: tuple[Remote, ...]
     archive: bool = False
+    packed: str = ""
 
 
 _IDX_NAMES = (
@@ -69,9 +73,11 @@ def _idx_set(
     return Known(name, title, name, (other,), files, remotes)
 
 
-def _cifar_set(name: str, title: str, sub: str, files: tuple[DataFile, ...], r: Remote) -> Known:
+def _cifar_set(
+    name: str, title: str, sub: str, files: tuple[DataFile, ...], r: Remote, packed: str = ""
+) -> Known:
     """Describe a data set of CIFAR's form: an archive with one folder."""
-    return Known(name, title, f"{name}/{sub}", (sub,), files, (r,), archive=True)
+    return Known(name, title, f"{name}/{sub}", (sub,), files, (r,), archive=True, packed=packed)
 
 
 def _multi30k_set() -> Known:
@@ -139,6 +145,7 @@ KNOWN: dict[str, Known] = {
                 "c32a1d4ab5d03f1284b67883e8d87530",
                 (f"{_KRIZ}cifar-10-binary.tar.gz",),
             ),
+            packed="cifar10_jpeg.npz",
         ),
         _cifar_set(
             "cifar100",
@@ -185,6 +192,15 @@ def data_home(root: str | os.PathLike[str] | None = None) -> Path:
         return Path(root).expanduser()
     if os.environ.get("TOUMEI_DATA"):
         return Path(os.environ["TOUMEI_DATA"]).expanduser()
+    return cache_home()
+
+
+def cache_home() -> Path:
+    """Return the user's cache folder for Toumei: what is there can be had again.
+
+    >>> cache_home().name
+    'toumei'
+    """
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
@@ -209,7 +225,17 @@ def locate(known: Known, root: str | os.PathLike[str] | None = None) -> Path | N
     for sub in (known.folder, *known.others):
         if any(_actual(home / sub, file.name) for file in known.files):
             return home / sub
-    return home if root is not None and _lies_in(known, home) else None
+    if root is not None and _lies_in(known, home):
+        return home
+    places = (home / known.name, home)
+    return next((place for place in places if packed_file(known, place) is not None), None)
+
+
+def packed_file(known: Known, folder: Path) -> Path | None:
+    """Return the one file that holds a whole set, if a folder has that and not the set's files."""
+    path = folder / known.packed
+    there = bool(known.packed) and path.is_file()
+    return path if there and not any(_actual(folder, file.name) for file in known.files) else None
 
 
 def _lies_in(known: Known, folder: Path) -> bool:
@@ -220,6 +246,8 @@ def _lies_in(known: Known, folder: Path) -> bool:
 
 def missing_files(known: Known, folder: Path) -> list[str]:
     """Return the names of a data set's files that a folder lacks."""
+    if packed_file(known, folder) is not None:
+        return []
     return [file.name for file in known.files if _actual(folder, file.name) is None]
 
 
@@ -239,6 +267,8 @@ def find(known: Known, root: str | os.PathLike[str] | None = None) -> Path:
         home = data_home(root)
         places = "".join(f"\n    {home / sub}" for sub in (known.folder, *known.others))
         names = ", ".join(file.name for file in known.files)
+        if known.packed:
+            places += f"\n  and for {known.packed} in\n    {home / known.name}\n    {home}"
         raise DataError(f"{title} is not there: looked for {names} in{places}\n{_cure(known)}")
     missing = missing_files(known, folder)
     if missing:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from ..ops.creation import from_numpy
 from ..tensor import Tensor
 from .dataset import Batch, Dataset, TensorDataset
-from .files import KNOWN, find, locate, parse_idx, parse_records, read_checked
+from .files import KNOWN, find, locate, packed_file, parse_idx, parse_records, read_checked
+from .jpegs import read_jpegs
 from .keys import fold, item_keys, item_scope, normal, permutation, seed_key, uniform
 from .transforms import Transform
 
 Root = str | os.PathLike[str] | None
 Function = Callable[[Any], Any]
+Records = tuple[NDArray[np.uint8], NDArray[np.int64]]  # images and labels
 
 _SAMPLE = Path(__file__).parent / "assets" / "mnist_sample.npz"
 
@@ -219,7 +221,9 @@ class MNISTSample(_GreySet):
 class CIFAR10(ImageSet):
     """Photographs of 10 classes: 50,000 to train, 10,000 to test, colour, 32 x 32.
 
-    Read from the official binary version.  Arguments and errors as for MNIST.
+    Read from the official binary version or, where the folder has that instead, from JPEGs in
+    cifar10_jpeg.npz, whose pixels are kept in the user's cache (see `jpegs`).  Arguments and errors
+    as for MNIST.
     Source: Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html
     """
 
@@ -239,14 +243,24 @@ class CIFAR10(ImageSet):
         download: bool = False,
     ) -> None:
         folder = _folder(self._name, root, download)
-        names = self._train_files if train else self._test_files
-        parts = [self._read(folder, name) for name in names]
-        images = np.concatenate([part[0] for part in parts])
-        labels = np.concatenate([part[1] for part in parts])
+        packed = packed_file(KNOWN[self._name], folder)
+        if packed is not None:
+            part = "train" if train else "test"
+            images, labels = read_jpegs(packed, part, len(self.classes))
+        else:
+            images, labels = self._read_all(
+                folder, self._train_files if train else self._test_files
+            )
         super().__init__(images, labels, transform, target_transform)
         self.train = train
 
-    def _read(self, folder: Path, name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def _read_all(self, folder: Path, names: Sequence[str]) -> Records:
+        """Return the images and labels of some files."""
+        parts = [self._read(folder, name) for name in names]
+        images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return images, labels
+
+    def _read(self, folder: Path, name: str) -> Records:
         """Return the images and labels of one file."""
         content = read_checked(KNOWN[self._name], folder, name)
         return parse_records(content, self._label_bytes, len(self.classes), str(folder / name))
