@@ -31,14 +31,18 @@ class CausalSelfAttention(nn.Module):
         self.c_attn = nn.Linear(dim, 3 * dim, bias)
         self.c_proj = nn.Linear(dim, dim, bias)
 
-    def _heads(self, x: Tensor) -> list[Tensor]:
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values of each head, each (N, H, L, d)."""
-        parts = self.c_attn(x).chunk(3, -1)  # three of (N, L, D)
-        return [p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in parts]
+        q, k, v = self.c_attn(x).chunk(3, -1)  # each (N, L, D)
+        return self._split(q), self._split(k), self._split(v)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, H, L, d)
 
     def forward(self, x: Tensor) -> Tensor:
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(*self._heads(x), dropout_p=dropout, is_causal=True)
+        q, k, v = self._heads(x)
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
         y = self.c_proj(y.transpose(1, 2).flatten(2))  # (N, L, D)
         return F.dropout(y, self.dropout, self.training)
 

@@ -22,7 +22,7 @@ from .texts import (
     Reader,
     WindowReader,
     adamw,
-    test_passage,
+    passage_of,
     text_loss,
     warm_up_and_cosine,
 )
@@ -64,7 +64,7 @@ class GPTRecipe(LanguageModel):
     def report(self, run: Run) -> dict[str, Any]:
         from ..viz.attention import plot_attention
 
-        text = test_passage(run)[:_GLIMPSE]
+        text = passage_of(run)[:_GLIMPSE]
         ids = CharVocabulary.from_dict(run.facts["vocabulary"]).encode(text)
         with no_grad():
             maps = run.model.attention_maps(from_numpy(ids[None]))

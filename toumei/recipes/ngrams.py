@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 Sides = tuple[int, int]  # how many characters at the left, and at the right
 
 
@@ -37,25 +38,26 @@ class NGrams:
         sides: the largest context, at the left and at the right.
 
     >>> grams = NGrams(np.array([0, 1, 0, 1, 0, 2]), 3, (1, 0))
-    >>> grams.probabilities(np.array([[0, 3]]), np.array([[False, True]]))[0].round(3).tolist()
-    [0.125, 0.525, 0.35]
+    >>> last = np.array([[False, True]])
+    >>> grams.probabilities(np.array([[0, 0]]), last, last)[0].round(3).tolist()
+    [0.178, 0.533, 0.289]
     """
 
     def __init__(self, ids: Any, size: int, sides: Sides) -> None:
         self.ids, self.size, self.sides = np.asarray(ids, np.int64), size, sides
         self._tables: dict[Sides, Table] = {}
 
-    def probabilities(self, rows: Ids, hidden: NDArray[np.bool_]) -> Floats:
-        """Return the probability of each character at each hidden place, row by row.
+    def probabilities(self, rows: Ids, wanted: Flags, hidden: Flags) -> Floats:
+        """Return the probability of each character at each wanted place, row by row.
 
-        A context ends at the next hidden place, and at the end of its row.
+        A context ends before the next hidden place, and at the end of its row.
 
-        Shape: rows and hidden (N, L) -> (hidden places, size)
+        Shape: (N, L) each -> (wanted places, size)
         """
         left, right = self.sides
         line = np.pad(rows, ((0, 0), (left, right))).reshape(-1)
         closed = np.pad(hidden, ((0, 0), (left, right)), constant_values=True).reshape(-1)
-        places = np.flatnonzero(np.pad(hidden, ((0, 0), (left, right))))
+        places = np.flatnonzero(np.pad(wanted, ((0, 0), (left, right))))
         reach = np.stack([_run(closed, places, -1, left), _run(closed, places, 1, right)], 1)
         result = np.empty((len(places), self.size))
         for sides in np.unique(reach, axis=0).tolist():
@@ -100,7 +102,7 @@ def _code(line: Ids, places: Ids, sides: Sides, size: int) -> Ids:
     return code
 
 
-def _run(closed: NDArray[np.bool_], places: Ids, direction: int, most: int) -> Ids:
+def _run(closed: Flags, places: Ids, direction: int, most: int) -> Ids:
     """Return how many open places follow each in a direction, at most `most`."""
     open_, count = np.ones(len(places), bool), np.zeros(len(places), np.int64)
     for step in range(1, most + 1):

@@ -37,7 +37,7 @@ Ids = NDArray[np.int64]
 Floats = NDArray[Any]
 
 PASSAGE = 600  # characters of the test part that are drawn with their losses
-GLANCE = 200  # characters that are written after each epoch
+GLANCE = 160  # characters that are written after each epoch
 
 
 class Plan(NamedTuple):
@@ -140,6 +140,9 @@ class Reader(Protocol):
         Shape: (N, k) -> (N, V)
         """
 
+    def follow(self, text: Ids) -> Floats:
+        """Return the scores of what follows each character of one text.  Shape: (n) -> (n, V)"""
+
 
 class StateReader:
     """Reads with a recurrent model, one character at a time: the state is what it remembers."""
@@ -152,6 +155,10 @@ class StateReader:
             for column in np.ascontiguousarray(characters.T)[:, :, None]:
                 scores, self.state = self.model.read(from_numpy(column), self.state)
         return _array(scores)[:, -1]
+
+    def follow(self, text: Ids) -> Floats:
+        self.state = None
+        return np.concatenate([self.read(text[None, k : k + 1]) for k in range(len(text))])
 
 
 class WindowReader:
@@ -168,11 +175,25 @@ class WindowReader:
     def read(self, characters: Ids) -> Floats:
         before = characters[:, :0] if self.text is None else self.text
         self.text = np.concatenate([before, characters], 1)[:, -self.window :]
-        last = self.text.shape[1] - 1
-        padded = np.zeros((len(self.text), self.window), np.int64)
-        padded[:, : last + 1] = self.text
+        return self._scores(self.text)[:, self.text.shape[1] - 1]
+
+    def follow(self, text: Ids) -> Floats:
+        """Read by windows that overlap by half: each character is scored after half of one or more.
+
+        Those at the beginning of the text are scored after all there is.
+        """
+        half, parts = self.window // 2, []
+        for start in range(0, max(1, len(text) - half), half):
+            scores = self._scores(text[None, start : start + self.window])[0]
+            seen = len(text[start : start + self.window])
+            parts.append(scores[half if start else 0 : seen])
+        return np.concatenate(parts)
+
+    def _scores(self, rows: Ids) -> Floats:
+        padded = np.zeros((len(rows), self.window), np.int64)
+        padded[:, : rows.shape[1]] = rows
         with no_grad():
-            return _array(self.model(from_numpy(padded)))[:, last]
+            return _array(self.model(from_numpy(padded)))
 
 
 def _array(tensor: Tensor) -> Floats:
@@ -207,13 +228,11 @@ def _choose(scores: Floats, temperature: float | None, lots: Floats) -> Ids:
 
 
 def surprises(reader: Reader, ids: Ids) -> Floats:
-    """Return −ln p of each character after those before it; NaN for the first.  Shape: (n) -> (n)"""
-    losses = np.full(len(ids), np.nan)
-    for k in range(1, len(ids)):
-        scores = reader.read(ids[None, k - 1 : k])[0].astype(np.float64)
-        high = scores.max()
-        losses[k] = high + math.log(np.exp(scores - high).sum()) - scores[ids[k]]
-    return losses
+    """Return −ln p of each character after those before it, NaN for the first."""
+    scores = reader.follow(ids[:-1]).astype(np.float64)
+    highest = scores.max(1, keepdims=True)
+    total = np.log(np.exp(scores - highest).sum(1)) + highest[:, 0]
+    return np.append(np.nan, total - scores[np.arange(len(scores)), ids[1:]])
 
 
 class Writing(Callback):
@@ -271,8 +290,8 @@ class LanguageModel(TextRecipe):
         from ..viz.text import plot_character_surprise, plot_samples
 
         kept = next(c for c in run.trainer.callbacks if isinstance(c, Writing))
-        plot_samples(kept.texts, run.folder / "samples.png", f"{self.title}: what it writes")
-        passage = test_passage(run)
+        plot_samples(kept.texts, run.folder / "samples.png", f"{self.title}, epoch by epoch")
+        passage = passage_of(run)
         vocabulary = CharVocabulary.from_dict(run.facts["vocabulary"])
         losses = surprises(self.reader(run.model, run.facts), vocabulary.encode(passage))
         plot_character_surprise(passage, losses, run.folder / "surprise.png")
@@ -325,7 +344,7 @@ def encode(vocabulary: CharVocabulary, text: str, what: str) -> Ids:
     return vocabulary.encode(text)
 
 
-def test_passage(run: Run) -> str:
+def passage_of(run: Run) -> str:
     """Return the beginning of the test part, from a new paragraph on if there is one."""
     vocabulary = CharVocabulary.from_dict(run.facts["vocabulary"])
     text = vocabulary.decode(run.data.test.ids[: 3 * PASSAGE])
@@ -357,9 +376,8 @@ def _table(text: str, losses: Floats) -> list[str]:
     numbers = ["–" if np.isnan(x) else f"{x:.1f}" for x in losses]
     lines = []
     for k in range(0, len(text), _ACROSS):
-        for row in (marks, numbers):
-            lines.append("".join(f"{cell:>5}" for cell in row[k : k + _ACROSS]))
-        lines.append("")
+        rows = (row[k : k + _ACROSS] for row in (marks, numbers))
+        lines += [*("".join(f"{cell:>5}" for cell in row) for row in rows), ""]
     return lines
 
 
