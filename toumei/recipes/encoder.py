@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import nn
 from ..autograd import no_grad
-from ..data import CharVocabulary, Dataset, MaskedWindows
+from ..data import Dataset, MaskedWindows
 from ..data.text import IGNORED
 from ..errors import ToumeiError
 from ..models.bert import BERT, MaskedLM
@@ -34,6 +34,7 @@ from .texts import (
     encode,
     passage_of,
     text_loss,
+    vocabulary_of,
     warm_up_and_cosine,
 )
 
@@ -65,7 +66,7 @@ class EncoderRecipe(TextRecipe):
         return MaskedWindows(ids, window, _MASK, size, HIDDEN, random=training, specials=2)
 
     def model(self, facts: Facts) -> MaskedLM:
-        size = len(facts["vocabulary"]["tokens"])
+        size = len(vocabulary_of(facts))
         model = MaskedLM(BERT(size, **facts["model"], segments=1, pooler=False))
         look_around(model.bert)
         return model
@@ -83,7 +84,7 @@ class EncoderRecipe(TextRecipe):
         from ..viz.attention import plot_attention
 
         text = passage_of(run)[:_SHOWN]
-        vocabulary = CharVocabulary.from_dict(run.facts["vocabulary"])
+        vocabulary = vocabulary_of(run.facts)
         with no_grad():
             maps = run.model.bert.attention_maps(from_numpy(vocabulary.encode(text)[None]))
         title = "Encoder: which characters (columns) each character (row) looks at, layer 1"
@@ -95,7 +96,7 @@ class EncoderRecipe(TextRecipe):
             raise ToumeiError("the encoder's answer is a text: there is no picture for --out")
         if GAP not in line:
             raise ToumeiError(f'hide some characters with {GAP}, as in "the wh{GAP}le"')
-        vocabulary = CharVocabulary.from_dict(opened.facts["vocabulary"])
+        vocabulary = vocabulary_of(opened.facts)
         ids = encode(vocabulary, line.replace(GAP, " "), "line")
         ids[[c == GAP for c in line]] = _MASK
         probabilities = self._probabilities(opened, ids)
@@ -120,7 +121,7 @@ class EncoderRecipe(TextRecipe):
         the window whose middle is nearest.
         """
         window = opened.facts["window"]
-        half, result = window // 2, np.zeros((len(ids), len(opened.facts["vocabulary"]["tokens"])))
+        half, result = window // 2, np.zeros((len(ids), len(vocabulary_of(opened.facts))))
         for start in range(0, max(1, len(ids) - half), half):
             part = ids[start : start + window]
             padded = np.full((1, window), _PAD)
@@ -204,7 +205,7 @@ def compare(run: Run) -> dict[str, Any]:
     Both see the same windows.  A character that was replaced or left as it is, not hidden, is
     weighed by Bayes' rule: it is itself as often as it is any other.
     """
-    first, size = len(EncoderRecipe.specials), len(run.facts["vocabulary"]["tokens"])
+    first, size = len(EncoderRecipe.specials), len(vocabulary_of(run.facts))
     test, train = run.data.test, run.data.train
     inputs, targets = (c.numpy() for c in test.__getitems__(range(len(test))).columns)
     chosen = targets != IGNORED

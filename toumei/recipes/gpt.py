@@ -10,7 +10,6 @@ from typing import Any
 
 from .. import nn
 from ..autograd import no_grad
-from ..data import CharVocabulary
 from ..models.gpt import GPT
 from ..ops import from_numpy
 from ..train import Trainer
@@ -24,6 +23,7 @@ from .texts import (
     adamw,
     passage_of,
     text_loss,
+    vocabulary_of,
     warm_up_and_cosine,
 )
 
@@ -48,7 +48,7 @@ class GPTRecipe(LanguageModel):
         return Plan(Budget(epochs=8, batch_size=12, lr=4e-3), 1.8 if real else 1.75, model)
 
     def model(self, facts: Facts) -> GPT:
-        return GPT(len(facts["vocabulary"]["tokens"]), **facts["model"])
+        return GPT(len(vocabulary_of(facts)), **facts["model"])
 
     def reader(self, model: nn.Module, facts: Facts) -> Reader:
         return WindowReader(model, facts["window"])
@@ -65,7 +65,7 @@ class GPTRecipe(LanguageModel):
         from ..viz.attention import plot_attention
 
         text = passage_of(run)[:_GLIMPSE]
-        ids = CharVocabulary.from_dict(run.facts["vocabulary"]).encode(text)
+        ids = vocabulary_of(run.facts).encode(text)
         with no_grad():
             maps = run.model.attention_maps(from_numpy(ids[None]))
         title = "GPT: which characters (columns) each character (row) looks at, layer 2"

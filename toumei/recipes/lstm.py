@@ -17,6 +17,7 @@ from .texts import (
     StateReader,
     adamw,
     text_loss,
+    vocabulary_of,
     warm_up_and_cosine,
 )
 
@@ -39,7 +40,7 @@ class LSTMRecipe(LanguageModel):
         return Plan(Budget(epochs=12, batch_size=32, lr=5e-3), 1.65 if real else 1.6, model)
 
     def model(self, facts: Facts) -> CharRNN:
-        return CharRNN(len(facts["vocabulary"]["tokens"]), **facts["model"])
+        return CharRNN(len(vocabulary_of(facts)), **facts["model"])
 
     def reader(self, model: nn.Module, facts: Facts) -> Reader:
         return StateReader(model)

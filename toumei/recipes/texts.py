@@ -105,6 +105,12 @@ class TextRecipe(Recipe):
         return DataLoader(dataset, batch_size, sampler=sampler, drop_last=True, seed=seed)
 
 
+def vocabulary_of(facts: Facts) -> CharVocabulary:
+    """Return the characters that a model knows."""
+    vocabulary: CharVocabulary = CharVocabulary.from_dict(facts["vocabulary"])
+    return vocabulary
+
+
 def text_loss(scores: Tensor, targets: Tensor) -> Tensor:
     """Return the mean loss of all characters, nats.  Shape: (N, L, V), (N, L) -> ()"""
     return F.cross_entropy(scores.flatten(0, 1), targets.flatten())
@@ -279,7 +285,7 @@ class LanguageModel(TextRecipe):
 
     def continued(self, model: nn.Module, facts: Facts, wish: Sampling) -> list[str]:
         """Return what the model writes after a prompt, several times if wished."""
-        vocabulary = CharVocabulary.from_dict(facts["vocabulary"])
+        vocabulary = vocabulary_of(facts)
         prompt = encode(vocabulary, wish.prompt or "\n", "prompt")
         return [vocabulary.decode(ids) for ids in write(self.reader(model, facts), prompt, wish)]
 
@@ -292,13 +298,13 @@ class LanguageModel(TextRecipe):
         kept = next(c for c in run.trainer.callbacks if isinstance(c, Writing))
         plot_samples(kept.texts, run.folder / "samples.png", f"{self.title}, epoch by epoch")
         passage = passage_of(run)
-        vocabulary = CharVocabulary.from_dict(run.facts["vocabulary"])
+        vocabulary = vocabulary_of(run.facts)
         losses = surprises(self.reader(run.model, run.facts), vocabulary.encode(passage))
         plot_character_surprise(passage, losses, run.folder / "surprise.png")
         return {"validation_loss": round(min(run.trainer.history["validation_loss"]), 6)}
 
     def predict(self, opened: Opened, line: str, out: pathlib.Path | None) -> str:
-        vocabulary = CharVocabulary.from_dict(opened.facts["vocabulary"])
+        vocabulary = vocabulary_of(opened.facts)
         ids = encode(vocabulary, line, "line")
         if len(ids) < 2:
             raise ToumeiError("a line of at least two characters is needed: the first has no loss")
@@ -346,7 +352,7 @@ def encode(vocabulary: CharVocabulary, text: str, what: str) -> Ids:
 
 def passage_of(run: Run) -> str:
     """Return the beginning of the test part, from a new paragraph on if there is one."""
-    vocabulary = CharVocabulary.from_dict(run.facts["vocabulary"])
+    vocabulary = vocabulary_of(run.facts)
     text = vocabulary.decode(run.data.test.ids[: 3 * PASSAGE])
     start = text.find("\n\n") + 2 if "\n\n" in text[: 2 * PASSAGE] else 0
     return text[start : start + PASSAGE].rstrip()
