@@ -159,7 +159,8 @@ class Transformer(nn.Module):
     def start(self, source: Tensor, length: int) -> State:
         """Read sources, and make room for translations of `length` tokens.  Shape: (N, S)"""
         memory = self.encode(source)  # (N, S, D)
-        empty = zeros(len(source), self.heads, length, self.d_model // self.heads)
+        shape = (len(source), self.heads, length, self.d_model // self.heads)
+        empty = zeros(shape, dtype=memory.dtype)
         layers = []
         for layer in self.transformer.decoder.layers:
             keys, values = self._keys_and_values(layer.multihead_attn, memory)

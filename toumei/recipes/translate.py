@@ -202,6 +202,8 @@ class TranslateRecipe(Recipe):
         source, target = corpus_vocabularies(corpus)
         parts = [BucketedPairs(part, source, target) for part in corpus[:3]]
         buckets = _buckets(*parts)
+        for part in parts:
+            part.buckets = buckets
         budget, aim = PLANS[name, options.preset]
         return Data(
             text=f"{corpus.title}; score: {SCORES[corpus.level]}",
