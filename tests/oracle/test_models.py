@@ -62,5 +62,5 @@ def test_transformer(norm_first: bool) -> None:
     found = tm.nn.functional.cross_entropy(scores.flatten(0, 1), tm.from_numpy(labels), **options)
     found.backward()
     np.testing.assert_allclose(scores.detach().numpy(), theirs.detach().numpy(), atol=1e-10)
-    assert float(found) == pytest.approx(float(expected), abs=1e-10)
+    assert float(found) == pytest.approx(expected.item(), abs=1e-10)
     assert_same_gradients(ours, names)

@@ -58,7 +58,7 @@ SIZES = {  # of the model, by data set and preset
 PLANS: dict[tuple[str, str], tuple[Budget, float | None]] = {  # and the score to reach
     ("multi30k", "default"): (Budget(epochs=20, batch_size=128, lr=1e-3), 36.5),
     ("multi30k", "fast"): (Budget(epochs=3, batch_size=64, lr=3e-3, samples=6_000), None),
-    ("dates", "default"): (Budget(epochs=10, batch_size=128, lr=3e-3), 0.98),
+    ("dates", "default"): (Budget(epochs=6, batch_size=128, lr=3e-3), 0.98),
     ("dates", "fast"): (Budget(epochs=6, batch_size=64, lr=3e-3, samples=8_000), None),
 }
 
@@ -235,9 +235,12 @@ class TranslateRecipe(Recipe):
         if isinstance(dataset, Subset):
             pairs, lengths = dataset.dataset, dataset.dataset.lengths[dataset.indices]
         sampler = BucketBatchSampler(
-            pairs.lengths if lengths is None else lengths, pairs.buckets, batch_size,
-            shuffle=training, drop_last=training,
-        )  # fmt: skip
+            pairs.lengths if lengths is None else lengths,
+            pairs.buckets,
+            batch_size if training else 2 * batch_size,  # no room is needed for gradients
+            shuffle=training,
+            drop_last=training,
+        )
         collate = pad_collate(pairs.buckets, pairs.source_vocabulary.id(PAD))
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, seed=seed)
 
