@@ -19,6 +19,7 @@ def assert_same_gradients(ours: Any, theirs: dict[str, Any], atol: float = 1e-10
         np.testing.assert_allclose(parameter.grad.numpy(), expected, atol=atol, err_msg=name)
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")  # PyTorch on its speed
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_transformer(norm_first: bool) -> None:
     from toumei.models.transformer import Transformer
