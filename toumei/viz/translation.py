@@ -123,13 +123,20 @@ def plot_alignments(alignments: Sequence[Alignment], path: Path, title: str = ""
         image = ax.imshow(
             weights, light_to_dark(), vmin=0, vmax=1, interpolation="nearest", aspect="auto"
         )
-        ax.set_xticks(range(len(columns)), columns, fontsize=_POINTS, rotation=90)
-        ax.set_yticks(range(len(rows)), rows, fontsize=_POINTS)
-        ax.tick_params(length=0, labeltop=True, labelbottom=False)
-        ax.spines[:].set_color("0.7")
+        _write_tokens(ax, rows, columns)
     bar = inner_axes(page, width + 0.3, top + sizes[0][1], 0.1, min(2.0, sizes[0][3]))
     figure.colorbar(image, cax=bar).ax.tick_params(labelsize=8)
     save_figure(figure, path)
+
+
+def _write_tokens(ax: Axes, rows: list[str], columns: list[str]) -> None:
+    """Write the tokens at the left and above; those wider than a cell stand upright."""
+    ax.set_xticks(range(len(columns)), columns, fontsize=_POINTS)
+    ax.set_yticks(range(len(rows)), rows, fontsize=_POINTS)
+    ax.tick_params(length=0, labeltop=True, labelbottom=False)
+    for name, label in zip(columns, ax.get_xticklabels(), strict=True):
+        label.set_rotation(90 * (text_width(name, _POINTS) > _CELL))
+    ax.spines[:].set_color("0.7")
 
 
 def _checked(
@@ -146,7 +153,7 @@ def _checked(
 
 def _size(rows: list[str], columns: list[str]) -> tuple[float, float, float, float]:
     """Return the room at the left and above for names, and a map's width and height."""
-    left, up = (0.15 + max(text_width(name, _POINTS) for name in side) for side in (rows, columns))
+    left, up = (0.15 + max(text_width(name, _POINTS) for name in s) for s in (rows, columns))
     return left, up, _CELL * len(columns), _CELL * len(rows)
 
 
