@@ -65,3 +65,79 @@ def test_transformer(norm_first: bool) -> None:
     np.testing.assert_allclose(scores.detach().numpy(), theirs.detach().numpy(), atol=1e-10)
     assert float(found) == pytest.approx(expected.item(), abs=1e-10)
     assert_same_gradients(ours, names)
+
+
+def _gpt_names(layers: int) -> dict[str, str]:
+    """PyTorch's names of the parameters of its encoder layers, by ours."""
+    pairs = {"ln_1.weight": "norm1.weight", "ln_1.bias": "norm1.bias",
+             "ln_2.weight": "norm2.weight", "ln_2.bias": "norm2.bias",
+             "attn.c_attn.weight": "self_attn.in_proj_weight",
+             "attn.c_attn.bias": "self_attn.in_proj_bias",
+             "attn.c_proj.weight": "self_attn.out_proj.weight",
+             "attn.c_proj.bias": "self_attn.out_proj.bias",
+             "mlp.c_fc.weight": "linear1.weight", "mlp.c_fc.bias": "linear1.bias",
+             "mlp.c_proj.weight": "linear2.weight", "mlp.c_proj.bias": "linear2.bias"}  # fmt: skip
+    return {
+        f"transformer.h.{k}.{ours}": f"h.{k}.{theirs}"
+        for k in range(layers)
+        for ours, theirs in pairs.items()
+    }
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gpt(approximate: str) -> None:
+    from toumei.models.gpt import GPT
+
+    tm.manual_seed(0)
+    ours = GPT(11, 16, 2, 4, 8, dropout=0.0, approximate=approximate).double()
+    for p in ours.parameters():  # so that biases and norms count
+        tm.nn.init.normal_(p, std=0.3)
+
+    def activation(x: Any) -> Any:
+        return torch.nn.functional.gelu(x, approximate=approximate)
+
+    layers = [torch.nn.TransformerEncoderLayer(16, 4, 64, 0.0, activation, batch_first=True,
+                                               norm_first=True) for _ in range(2)]  # fmt: skip
+    core = torch.nn.ModuleDict({"h": torch.nn.ModuleList(layers)}).double()
+    names = _gpt_names(2)
+    state = {n: torch.from_numpy(p.detach().numpy().copy()) for n, p in ours.named_parameters()}
+    core.load_state_dict({names[n]: p for n, p in state.items() if n in names})
+    inside = dict(core.named_parameters())
+    theirs = {n: inside[names[n]] if n in names else p.requires_grad_() for n, p in state.items()}
+    tokens = np.array([[1, 5, 10, 0, 3], [7, 7, 2, 9, 4]])
+    table = theirs["transformer.wte.weight"]
+    x = table[torch.from_numpy(tokens)] + theirs["transformer.wpe.weight"][:5]
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(5, dtype=torch.float64)
+    for layer in core["h"]:
+        x = layer(x, src_mask=mask, is_causal=True)
+    norm = theirs["transformer.ln_f.weight"], theirs["transformer.ln_f.bias"]
+    expected = torch.nn.functional.layer_norm(x, (16,), *norm) @ table.T
+    weights = np.random.default_rng(0).normal(size=(2, 5, 11))
+    (expected * torch.from_numpy(weights)).sum().backward()
+    scores = ours(tm.from_numpy(tokens))
+    (scores * tm.from_numpy(weights)).sum().backward()
+    np.testing.assert_allclose(scores.detach().numpy(), expected.detach().numpy(), atol=1e-10)
+    assert_same_gradients(ours, theirs, 1e-9)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+def test_char_rnn(kind: str) -> None:
+    from toumei.models.rnn import CharRNN
+
+    tm.manual_seed(0)
+    ours = CharRNN(7, 5, 6, layers=2, kind=kind).double()
+    parts = {
+        "embedding": torch.nn.Embedding(7, 5),
+        "rnn": getattr(torch.nn, kind.upper())(5, 6, 2, batch_first=True),
+        "head": torch.nn.Linear(6, 7),
+    }
+    core = torch.nn.ModuleDict(parts).double()
+    core.load_state_dict({n: torch.from_numpy(p.numpy()) for n, p in ours.state_dict().items()})
+    characters = np.array([[1, 5, 6, 0], [2, 2, 3, 4]])
+    expected = core["head"](core["rnn"](core["embedding"](torch.from_numpy(characters)))[0])
+    weights = np.random.default_rng(0).normal(size=(2, 4, 7))
+    (expected * torch.from_numpy(weights)).sum().backward()
+    scores = ours(tm.from_numpy(characters))
+    (scores * tm.from_numpy(weights)).sum().backward()
+    np.testing.assert_allclose(scores.detach().numpy(), expected.detach().numpy(), atol=1e-10)
+    assert_same_gradients(ours, dict(core.named_parameters()))
