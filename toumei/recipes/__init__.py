@@ -7,7 +7,7 @@ from importlib import import_module
 from ..errors import ToumeiError
 from .recipe import Recipe
 
-NAMES = ("mlp", "pinn", "lstm", "encoder", "gpt", "translate", "gan")
+NAMES = ("mlp", "cnn", "resnet", "pinn", "lstm", "encoder", "gpt", "translate", "vit", "gan")
 
 
 def find(name: str) -> Recipe:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
+import numpy as np
+
+from .. import nn
+from ..autograd import no_grad
 from ..data import (
     CIFAR10,
     MNIST,
@@ -17,9 +22,12 @@ from ..data import (
     Subset,
     ToTensor,
 )
-from ..data.files import KNOWN, locate
+from ..data.files import KNOWN, locate, packed_file
 from ..data.sets import Splits
+from ..ops import from_numpy
+from .pictures import read_picture, seen
 from .recipe import Budget, Data, Facts, Options, Recipe, hold_out
+from .run import Opened, Run
 
 SAMPLE = "sample"  # the digits that come with the package
 _SETS: dict[str, Any] = {"mnist": MNIST, "fashion-mnist": FashionMNIST, "cifar10": CIFAR10}
@@ -38,14 +46,15 @@ def load_images(name: str, root: str | None) -> Splits:
     train, test = _SETS[name](root, True), _SETS[name](root, False)
     title = KNOWN[name].title.partition(":")[0]
     folder = locate(KNOWN[name], root)
-    return Splits(train, test, f"{title} ({len(train):,} + {len(test):,}) from {folder}")
+    form = " as JPEGs" if folder and packed_file(KNOWN[name], folder) else ""
+    return Splits(train, test, f"{title} ({len(train):,} + {len(test):,}){form} from {folder}")
 
 
 class ImageClassifier(Recipe):
     """A recipe whose model takes images and gives a score for each class."""
 
     metric = "accuracy"
-    datasets: tuple[str, ...] = ("mnist",)  # the first that the folder has is the default
+    datasets: tuple[str, ...] = ("mnist", SAMPLE)  # the first that is there is the default
 
     def augmentation(self, dataset: str) -> Sequence[Any]:
         """Return the random changes that an image of a data set gets in training."""
@@ -59,7 +68,7 @@ class ImageClassifier(Recipe):
         name = self._choose(options)
         budget, target = self.plan(name, options.preset)
         train, test, text = load_images(name, options.data_dir)
-        plain = Compose([ToTensor(), Normalize(train.mean, train.std)])
+        plain = _plain(train.mean, train.std)
         train.transform = test.transform = plain
         changed = copy(train)
         changed.transform = Compose([*self.augmentation(name), plain])
@@ -78,18 +87,81 @@ class ImageClassifier(Recipe):
         """Return which images to take: those asked for, or the first that the folder has."""
         if options.dataset is not None:
             return options.dataset
-        there = (n for n in self.datasets if locate(KNOWN[n], options.data_dir) is not None)
+        there = (n for n in self.datasets if n == SAMPLE or locate(KNOWN[n], options.data_dir))
         return next(there, SAMPLE)
 
     def example(self, facts: Facts) -> tuple[Any, ...]:
         return ((1, *facts["shape"]),)
+
+    def report(self, run: Run) -> dict[str, Any]:
+        from ..viz.classification import plot_confusion, plot_filters, plot_mistakes
+
+        test, classes = run.data.test, run.facts["classes"]
+        chances = np.concatenate([_chances(run.model, images) for images, _ in run.test])
+        plot_confusion(
+            test.labels, chances.argmax(1), classes, run.folder / "confusion.png", self.title
+        )
+        plot_mistakes(test.images, test.labels, chances, classes, run.folder / "mistakes.png")
+        filters = first_filters(run.model, run.facts["shape"])
+        plot_filters(filters, run.folder / "filters.png", "Filters of the first layer")
+        return {}
+
+    def predict(self, opened: Opened, line: str, out: pathlib.Path | None) -> str:
+        from ..viz.bars import bars
+
+        facts = opened.facts
+        image = seen(read_picture(line), facts["dataset"], facts["shape"])
+        chances = _chances(opened.model, self.prepared(image[None], facts))[0]
+        best = np.argsort(-chances, kind="stable")[:5].tolist()
+        names = [facts["classes"][k] for k in best]
+        answer = bars(names, [float(chances[k]) for k in best])
+        if out is None:
+            return answer
+        self.draw(opened.model, image, names[0], facts, out)
+        return f"{answer}\nwhat the network saw: {out}"
+
+    def draw(
+        self, model: nn.Module, image: np.ndarray[Any, Any], answer: str, facts: Facts,
+        out: pathlib.Path,
+    ) -> None:  # fmt: skip
+        """Draw what the network saw of a picture."""
+        from ..viz.images import save_images
+
+        save_images(image[None], out, labels=[answer], title="What the network saw")
+
+    def prepared(self, images: np.ndarray[Any, Any], facts: Facts) -> Any:
+        """Return uint8 images as the model takes them.  Shape: (n, channels, height, width)"""
+        keys = np.zeros(len(images), np.uint64)
+        return from_numpy(_plain(facts["mean"], facts["std"]).apply(images, keys))
+
+
+@no_grad()
+def _chances(model: nn.Module, images: Any) -> np.ndarray[Any, Any]:
+    """Return the probability of each class.  Shape: (n, channels, height, width) -> (n, classes)"""
+    chances: np.ndarray[Any, Any] = model(images).softmax(1).numpy()
+    return chances
+
+
+def first_filters(model: nn.Module, shape: Sequence[int]) -> np.ndarray[Any, Any]:
+    """Return the first layer's weight as images; a linear layer's has the shape of its input.
+
+    Shape: (filters, channels, height, width)
+    """
+    layers = (m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    weight: np.ndarray[Any, Any] = next(layers).weight.detach().numpy()
+    return weight if weight.ndim == 4 else weight.reshape(-1, *shape)
+
+
+def _plain(mean: Sequence[float], std: Sequence[float]) -> Compose:
+    """Return what every image goes through, in training and afterwards."""
+    return Compose([ToTensor(), Normalize(mean, std)])
 
 
 def _facts(name: str, images: ImageSet) -> dict[str, Any]:
     """Return what a model must know of its images."""
     return {
         "dataset": name,
-        "classes": [str(c) for c in images.classes],
+        "classes": [name.partition(" - ")[0] for name in images.classes],  # "7 - seven" is a 7
         "shape": list(images.images.shape[1:]),
         "mean": list(images.mean),
         "std": list(images.std),

@@ -20,7 +20,7 @@ class MLPRecipe(ImageClassifier):
     name = "mlp"
     title = "MLP on MNIST"
     source = "Keras example mnist_mlp: 98.40 % on full MNIST after 20 epochs"
-    datasets = ("mnist", "fashion-mnist")
+    datasets = ("mnist", "fashion-mnist", SAMPLE)
 
     def plan(self, dataset: str, preset: str) -> tuple[Budget, float | None]:
         if preset == "fast":

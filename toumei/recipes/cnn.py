@@ -1,0 +1,59 @@
+"""A convolutional network learns handwritten digits, or pictures of clothes.
+
+The figures to reach: 99.5 % of MNIST's test set (Simard et al. give 99.4 % for a network of two
+convolutions with affine distortions, 99.6 % with elastic ones), and 93.4 % of Fashion-MNIST's (two
+convolutions with pooling and batch norm, in the table of the data set's README).
+"""
+
+from __future__ import annotations
+
+from .. import nn, optim
+from ..data import RandomAffine, RandomCrop, RandomHorizontalFlip, Transform
+from ..models.cnn import CNN
+from ..train import Trainer, accuracy
+from .images import SAMPLE, ImageClassifier
+from .recipe import Budget, Facts
+
+_TARGETS = {SAMPLE: 0.985, "mnist": 0.995, "fashion-mnist": 0.934}
+
+
+class CNNRecipe(ImageClassifier):
+    """Two convolutions and two linear layers, with batch norms, on slightly distorted images."""
+
+    name = "cnn"
+    title = "CNN on MNIST"
+    source = "Simard et al., 2003: 99.4 to 99.6 % on full MNIST; README of Fashion-MNIST: 93.4 %"
+    datasets = ("mnist", "fashion-mnist", SAMPLE)
+
+    def plan(self, dataset: str, preset: str) -> tuple[Budget, float | None]:
+        if preset == "fast":
+            return Budget(epochs=3, batch_size=64, lr=3e-3, samples=7_200), None
+        if dataset == SAMPLE:
+            return Budget(epochs=10, batch_size=64, lr=3e-3), _TARGETS[dataset]
+        return Budget(epochs=20, batch_size=128, lr=3e-3), _TARGETS[dataset]
+
+    def augmentation(self, dataset: str) -> list[Transform]:
+        if dataset == "fashion-mnist":  # a shoe may look left or right
+            return [RandomHorizontalFlip(), RandomCrop(28, padding=2)]
+        return [
+            RandomAffine(
+                10, translate=(0.08, 0.08), scale=(0.9, 1.1), shear=5, interpolation="bilinear"
+            )
+        ]
+
+    def model(self, facts: Facts) -> CNN:
+        channels, size, _ = facts["shape"]
+        return CNN(len(facts["classes"]), channels, size, batch_norm=True)
+
+    def trainer(self, model: nn.Module, budget: Budget, steps_per_epoch: int) -> Trainer:
+        optimizer = optim.AdamW(model.parameters(), lr=budget.lr, weight_decay=0.01)
+        schedule = optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=budget.lr, total_steps=budget.epochs * steps_per_epoch, pct_start=0.2
+        )
+        return Trainer(
+            model, optimizer, nn.functional.cross_entropy,
+            metrics={"accuracy": accuracy}, scheduler=schedule, schedule_every="step",
+        )  # fmt: skip
+
+
+RECIPE = CNNRecipe()
