@@ -57,7 +57,7 @@ class Plan(NamedTuple):
 
 
 class TextRecipe(Recipe):
-    """A recipe that trains on windows of a text; an epoch is so many steps, whatever the text."""
+    """A recipe that trains on windows of a text; an epoch is at most so many steps."""
 
     mode = "min"
     metric = "loss"
@@ -101,7 +101,8 @@ class TextRecipe(Recipe):
     def loader(self, dataset: Any, batch_size: int, *, training: bool, seed: int) -> DataLoader:
         if not training:
             return super().loader(dataset, batch_size, training=False, seed=seed)
-        sampler = RandomSampler(dataset, num_samples=self.epoch_steps * batch_size)
+        count = min(len(dataset), self.epoch_steps * batch_size)
+        sampler = RandomSampler(dataset, num_samples=count)
         return DataLoader(dataset, batch_size, sampler=sampler, drop_last=True, seed=seed)
 
 
