@@ -163,24 +163,24 @@ def look_around(bert: BERT) -> None:
     """
     places = bert.embeddings.position_embeddings.weight
     length, dim = places.shape
-    words = bert.embeddings.word_embeddings
-    scale = dim**-0.5
-    nn.init.normal_(words.weight, std=scale)
+    for module in bert.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=dim**-0.5)
+    omega = math.pi * (np.arange(dim // 2) + 0.5) / (dim // 2)
+    angles = np.arange(length)[:, None] * omega
+    waves = np.stack([np.cos(angles), np.sin(angles)], -1).reshape(length, dim)
+    attention = bert.encoder.layer[0].attention.self
+    keys, queries = _turned(omega, attention.heads)
     with no_grad():
-        words.weight[_PAD].zero_()
-        omega = math.pi * (np.arange(dim // 2) + 0.5) / (dim // 2)
-        angles = np.arange(length)[:, None] * omega
-        waves = np.stack([np.cos(angles), np.sin(angles)], -1).reshape(length, dim)
-        places.copy_(_float(waves * scale * math.sqrt(2)))
-        attention = bert.encoder.layer[0].attention.self
-        keys, queries = _turned(omega, attention.heads)
+        bert.embeddings.word_embeddings.weight[_PAD].zero_()
+        places.copy_(_float(2 * dim**-0.5 * waves))
         attention.key.weight.copy_(_float(keys))
         attention.query.weight.copy_(_float(queries))
 
 
 def _turned(omega: Floats, heads: int) -> tuple[Floats, Floats]:
     """Return weights of the keys and of the queries: pairs of waves, and the same ones turned."""
-    dim, gain = 2 * len(omega), math.sqrt(2)
+    dim, gain = 2 * len(omega), 2.0
     keys, queries = np.zeros((dim, dim)), np.zeros((dim, dim))
     for place, k in enumerate(np.random.default_rng(0).permutation(len(omega))):
         head = place * heads // len(omega)

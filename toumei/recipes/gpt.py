@@ -44,11 +44,13 @@ class GPTRecipe(LanguageModel):
         model = {"dim": 128, "layers": 4, "heads": 4, "length": 64, "dropout": 0.0, "bias": True}
         if preset == "fast":
             small = model | {"dim": 96, "layers": 3}
-            return Plan(Budget(epochs=4, batch_size=12, lr=4e-3), None, small)
-        return Plan(Budget(epochs=8, batch_size=12, lr=4e-3), 1.8 if real else 1.75, model)
+            return Plan(Budget(epochs=4, batch_size=12, lr=3e-3), None, small)
+        return Plan(Budget(epochs=8, batch_size=12, lr=3e-3), 1.8 if real else 1.75, model)
 
     def model(self, facts: Facts) -> GPT:
-        return GPT(len(vocabulary_of(facts)), **facts["model"])
+        model = GPT(len(vocabulary_of(facts)), **facts["model"])
+        model.reset_parameters(std=0.06)
+        return model
 
     def reader(self, model: nn.Module, facts: Facts) -> Reader:
         return WindowReader(model, facts["window"])
