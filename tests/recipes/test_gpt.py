@@ -115,7 +115,7 @@ def test_a_long_text_is_read_by_halves_of_windows() -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    options = Options(preset="fast", epochs=3, samples=600, data_dir="/nowhere")
+    options = Options(preset="fast", epochs=2, samples=600, data_dir="/nowhere")
     run = Run(find("gpt"), tmp_path_factory.mktemp("gpt"), options)
     run.fit()
     return run
