@@ -11,7 +11,8 @@ A file holds the ops of its family and, below them, the functions that people ca
     matrices               linalg (products)  contraction (einsum)  decompositions pivoting
                            indefinite triangular inverses leastsquares magnitude (norms)  distance
     random numbers         random (functions)  draws (ops)  philox (bits)  dropping (dropout)
-    images                 conv (functions)  convolution (ops)  pool fractional averages folding
+    images                 conv (functions)  convolution (ops)  pool (functions)  pooling (ops)
+                           fractional averages folding
                            padding resize grid shuffling;  below them: windows axismap
     layers                 dense embeddings attention activation smooth rowwise (softmax)
                            norm (functions)  standardize (their op)  blocks (pieces for the cache)

@@ -12,7 +12,8 @@ from ..errors import OpError
 from ..op import Array, Case, Indexing, Spec, op
 from ..tape import apply, spec_of
 from .axismap import mapped_along, windows_of
-from .pool import MaxPooled, SumWindows, pooling_fields
+from .pool import MaxPooled, pooling_fields
+from .pooling import SumWindows
 from .scattering import gather
 from .windows import Sizes
 
