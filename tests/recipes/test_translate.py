@@ -241,7 +241,7 @@ def test_predict_needs_the_folder_alone(run: Run, tmp_path: pathlib.Path) -> Non
 def test_what_was_translated_survives_a_resume(tmp_path: pathlib.Path) -> None:
     class Kill(tm.train.Callback):
         def on_batch_end(self, trainer: Any) -> None:
-            if trainer.steps == 6:
+            if trainer.steps == 7:
                 raise KeyboardInterrupt
 
     options = Options(

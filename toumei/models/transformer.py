@@ -283,7 +283,7 @@ def _next_words(
     Shape: (N) -> (N, V)
     """
     found, state = model.step(from_numpy(words), tensor(place), state)
-    scores = found.numpy().astype(np.float64)
+    scores = found.numpy().copy()
     scores[:, [model.pad, model.bos, *banned]] = -np.inf
     if place == state.layers[0].keys.shape[2] - 1:
         scores[:, np.arange(scores.shape[1]) != model.eos] = -np.inf
@@ -321,20 +321,28 @@ def beam_search(
     if width < 1:
         raise ValueError(f"beam_search: width must be positive, it is {width}")
     beams = _Beams.begin(model, len(source), length, width, alpha)
-    state = _rows(model.start(source, length), np.repeat(np.arange(len(source)), width))
+    state = model.start(source, length)
+    first = from_numpy(np.repeat(np.arange(len(source)), width))
+    layers = (Past(*(x.index_select(0, first) for x in past)) for past in state.layers)
+    state = State(tuple(layers), state.readable.index_select(0, first))
     for place in range(length):
         scores, state = _next_words(model, beams.last(place), place, state, banned)
-        state = _rows(state, beams.extend(scores, place))
+        state = _follow(state, beams.extend(scores, place))
         if beams.finished():
             break
     return Translated(from_numpy(beams.best), from_numpy(beams.best_total))
 
 
-def _rows(state: State, rows: Array) -> State:
-    """Return the state of some rows of the batch, in this order."""
+def _follow(state: State, rows: Array) -> State:
+    """Return the state in which each row goes on from another one of the same sentence."""
     chosen = from_numpy(rows)
-    layers = (Past(*(x.index_select(0, chosen) for x in past)) for past in state.layers)
-    return State(tuple(layers), state.readable.index_select(0, chosen))
+    layers = [
+        past._replace(
+            keys=past.keys.index_select(0, chosen), values=past.values.index_select(0, chosen)
+        )
+        for past in state.layers
+    ]
+    return State(tuple(layers), state.readable)
 
 
 @dataclass
@@ -376,10 +384,12 @@ class _Beams:
         Shape: (N·B, V) -> (N·B)
         """
         n, width = self.total.shape
-        total = (self.total[:, :, None] + scores.reshape(n, width, -1)).reshape(n, -1)
+        words = _largest(scores, 2 * width)  # (N·B, K), K = 2B or all words
+        gain = np.take_along_axis(scores, words, 1).reshape(n, width, -1)
+        total = (self.total[:, :, None] + gain).reshape(n, -1)  # (N, B·K)
         found = _largest(total, 2 * width)  # (N, 2B), best first
-        value = np.take_along_axis(total, found, 1)
-        beam, word = np.divmod(found, scores.shape[1])
+        value, word = (np.take_along_axis(a.reshape(n, -1), found, 1) for a in (total, words))
+        beam = found // words.shape[1]
         ends = word == self.model.eos
         self._retire(beam, value, ends, place)
         on = np.argsort(ends, axis=1, kind="stable")[:, :width]  # the first B that don't end
@@ -405,6 +415,6 @@ class _Beams:
 def _largest(values: Array, count: int) -> Array:
     """Return where the largest values of each row are, in falling order.  Shape: (N, M)"""
     count = min(count, values.shape[1])
-    some = np.sort(np.argpartition(-values, count - 1, axis=1)[:, :count], axis=1)
+    some = np.sort(np.argpartition(values, -count, axis=1)[:, -count:], axis=1)
     order = np.argsort(-np.take_along_axis(values, some, 1), axis=1, kind="stable")
     return np.take_along_axis(some, order, 1)
