@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import nn
+from .. import nn, optim
 from ..autograd import no_grad
 from ..data import (
     CIFAR10,
@@ -25,6 +25,7 @@ from ..data import (
 from ..data.files import KNOWN, locate, packed_file
 from ..data.sets import Splits
 from ..ops import from_numpy
+from ..train import Trainer, accuracy
 from .pictures import read_picture, seen
 from .recipe import Budget, Data, Facts, Options, Recipe, hold_out
 from .run import Opened, Run
@@ -133,6 +134,33 @@ class ImageClassifier(Recipe):
         """Return uint8 images as the model takes them.  Shape: (n, channels, height, width)"""
         keys = np.zeros(len(images), np.uint64)
         return from_numpy(_plain(facts["mean"], facts["std"]).apply(images, keys))
+
+
+def one_cycle(
+    model: nn.Module,
+    optimizer: optim.Optimizer,
+    budget: Budget,
+    steps_per_epoch: int,
+    rising: float,
+    cycle_momentum: bool = True,
+) -> Trainer:
+    """Return a trainer of a classifier whose learning rate rises and falls once.
+
+    Args:
+        model, optimizer: what is trained, and by what.
+        budget: the number of epochs, and the largest learning rate.
+        steps_per_epoch: steps of the optimiser in an epoch.
+        rising: the share of all steps in which the rate rises.
+        cycle_momentum: whether the momentum falls and rises at the same time.
+    """
+    schedule = optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=budget.lr, total_steps=budget.epochs * steps_per_epoch,
+        pct_start=rising, cycle_momentum=cycle_momentum,
+    )  # fmt: skip
+    return Trainer(
+        model, optimizer, nn.functional.cross_entropy,
+        metrics={"accuracy": accuracy}, scheduler=schedule, schedule_every="step",
+    )  # fmt: skip
 
 
 @no_grad()

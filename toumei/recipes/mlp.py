@@ -9,8 +9,8 @@ from __future__ import annotations
 from .. import nn, optim
 from ..data import RandomCrop, Transform
 from ..models.mlp import MLP
-from ..train import Trainer, accuracy
-from .images import SAMPLE, ImageClassifier
+from ..train import Trainer
+from .images import SAMPLE, ImageClassifier, one_cycle
 from .recipe import Budget, Facts
 
 
@@ -37,13 +37,7 @@ class MLPRecipe(ImageClassifier):
 
     def trainer(self, model: nn.Module, budget: Budget, steps_per_epoch: int) -> Trainer:
         optimizer = optim.AdamW(model.parameters(), lr=budget.lr, weight_decay=0.01)
-        schedule = optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=budget.lr, total_steps=budget.epochs * steps_per_epoch, pct_start=0.1
-        )
-        return Trainer(
-            model, optimizer, nn.functional.cross_entropy,
-            metrics={"accuracy": accuracy}, scheduler=schedule, schedule_every="step",
-        )  # fmt: skip
+        return one_cycle(model, optimizer, budget, steps_per_epoch, 0.1)
 
 
 RECIPE = MLPRecipe()

@@ -10,8 +10,8 @@ from __future__ import annotations
 from .. import nn, optim
 from ..data import RandomCrop, RandomHorizontalFlip, Transform
 from ..models.resnet import CifarResNet
-from ..train import Trainer, accuracy
-from .images import SAMPLE, ImageClassifier
+from ..train import Trainer
+from .images import SAMPLE, ImageClassifier, one_cycle
 from .recipe import Budget, Facts
 
 
@@ -40,14 +40,7 @@ class ResNetRecipe(ImageClassifier):
 
     def trainer(self, model: nn.Module, budget: Budget, steps_per_epoch: int) -> Trainer:
         optimizer = optim.SGD(model.parameters(), budget.lr, momentum=0.9, weight_decay=1e-4)
-        schedule = optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=budget.lr, total_steps=budget.epochs * steps_per_epoch,
-            pct_start=0.2, cycle_momentum=False,
-        )  # fmt: skip
-        return Trainer(
-            model, optimizer, nn.functional.cross_entropy,
-            metrics={"accuracy": accuracy}, scheduler=schedule, schedule_every="step",
-        )  # fmt: skip
+        return one_cycle(model, optimizer, budget, steps_per_epoch, 0.2, cycle_momentum=False)
 
 
 RECIPE = ResNetRecipe()

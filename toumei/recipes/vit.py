@@ -1,62 +1,90 @@
-"""A vision transformer learns digits or CIFAR-10 from patches of 4 x 4 pixels.
+"""A vision transformer learns digits or CIFAR-10 from patches of a few pixels.
 
 Transformers have to learn what convolutions are built for, that neighbours belong together; so on
-few images they stay behind CNNs, and need strong augmentation and a long training.
+few images they stay behind CNNs, and need strong augmentation and a long training.  Positions that
+start large help them: see `position_std` of the model.  The figure to reach on CIFAR-10 is that of
+https://github.com/kentaroy47/vision-transformers-cifar10: 80 % after 200 epochs from scratch.
 """
 
 from __future__ import annotations
 
 import pathlib
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
 from .. import nn, optim
-from ..data import RandomAffine, Transform
+from ..data import (
+    CIFAR10,
+    CutMix,
+    DataLoader,
+    MixUp,
+    RandomAffine,
+    RandomChoice,
+    RandomCrop,
+    RandomHorizontalFlip,
+    Subset,
+    Transform,
+)
 from ..models.vit import ViT
-from ..train import Trainer, accuracy
-from .images import SAMPLE, ImageClassifier
-from .recipe import Budget, Facts
+from ..train import Trainer
+from .images import SAMPLE, ImageClassifier, one_cycle
+from .recipe import Budget, Data, Facts, Options
 from .run import Run
 
 _SHOWN = 8  # test images whose attention is drawn
+_SIZES = {  # of the model, by data set
+    SAMPLE: {"patch": 7, "depth": 4, "heads": 4, "dim": 64, "inner": 128},
+    "mnist": {"patch": 4, "depth": 4, "heads": 4, "dim": 64, "inner": 128},
+    "cifar10": {"patch": 4, "depth": 6, "heads": 4, "dim": 128, "inner": 256},
+}
 
 
 class ViTRecipe(ImageClassifier):
-    """Patches of 4 x 4 pixels and a class token through a small transformer."""
+    """Patches of 7 x 7 or 4 x 4 pixels and a class token through a small transformer."""
 
     name = "vit"
     title = "Vision transformer on digits or CIFAR-10"
-    source = "none for this size"
+    source = "vision-transformers-cifar10 (GitHub): 80 % on CIFAR-10 after 200 epochs"
     datasets = ("cifar10", "mnist", SAMPLE)
 
     def plan(self, dataset: str, preset: str) -> tuple[Budget, float | None]:
         if preset == "fast":
-            return Budget(epochs=6, batch_size=64, lr=2e-3, samples=7_200), None
+            return Budget(epochs=8, batch_size=64, lr=3e-3, samples=7_200), None
         if dataset == SAMPLE:
-            return Budget(epochs=20, batch_size=64, lr=2e-3), 0.97
-        return Budget(epochs=20, batch_size=128, lr=2e-3), None
+            return Budget(epochs=30, batch_size=64, lr=3e-3), 0.96
+        if dataset == "mnist":
+            return Budget(epochs=20, batch_size=128, lr=2e-3), 0.985
+        return Budget(epochs=100, batch_size=128, lr=1e-3), 0.80
 
     def augmentation(self, dataset: str) -> list[Transform]:
-        return [
-            RandomAffine(
-                10, translate=(0.08, 0.08), scale=(0.9, 1.1), shear=5, interpolation="bilinear"
-            )
-        ]
+        if dataset == "cifar10":
+            return [RandomHorizontalFlip(), RandomCrop(32, padding=4)]
+        return [RandomAffine(10, (0.08, 0.08), (0.9, 1.1), shear=5, interpolation="bilinear")]
+
+    def data(self, options: Options) -> Data:
+        data = super().data(options)
+        return replace(data, facts={**data.facts, **_SIZES[data.facts["dataset"]]})
 
     def model(self, facts: Facts) -> ViT:
         channels, size, _ = facts["shape"]
-        return ViT(size, 4, 4, 4, 64, 128, classes=len(facts["classes"]), channels=channels)
+        return ViT(
+            size, facts["patch"], facts["depth"], facts["heads"], facts["dim"], facts["inner"],
+            classes=len(facts["classes"]), channels=channels, position_std=1.0,
+        )  # fmt: skip
+
+    def loader(self, dataset: Any, batch_size: int, *, training: bool, seed: int) -> DataLoader:
+        """Return batches; photographs are mixed in training, as there are too few of them."""
+        batches = super().loader(dataset, batch_size, training=training, seed=seed)
+        if training and isinstance(_whole(dataset), CIFAR10):
+            mixes = MixUp(alpha=0.2, num_classes=10), CutMix(num_classes=10)
+            batches.collate_fn = RandomChoice(mixes)
+        return batches
 
     def trainer(self, model: nn.Module, budget: Budget, steps_per_epoch: int) -> Trainer:
         optimizer = optim.AdamW(model.parameters(), lr=budget.lr, weight_decay=0.05)
-        schedule = optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=budget.lr, total_steps=budget.epochs * steps_per_epoch, pct_start=0.2
-        )
-        return Trainer(
-            model, optimizer, nn.functional.cross_entropy,
-            metrics={"accuracy": accuracy}, scheduler=schedule, schedule_every="step",
-        )  # fmt: skip
+        return one_cycle(model, optimizer, budget, steps_per_epoch, 0.1)
 
     def report(self, run: Run) -> dict[str, Any]:
         from ..viz.images import save_images
@@ -83,6 +111,13 @@ class ViTRecipe(ImageClassifier):
         labels = [f"layer {k + 1}" for k in range(len(maps))]
         title = f"What the network saw ({answer}), and where its class token looked"
         plot_attention_over_image(image, maps, out, title, labels)
+
+
+def _whole(dataset: Any) -> Any:
+    """Return the data set that a part of a part was taken from."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return dataset
 
 
 def class_attention(model: ViT, images: Any) -> np.ndarray[Any, Any]:
