@@ -82,7 +82,7 @@ class TextRecipe(Recipe):
             self.windows(ids, plan.window, len(vocabulary), k == 0) for k, ids in enumerate(parts)
         )
         return Data(
-            text=f"{title}: {len(text):,} characters, {len(vocabulary)} different ones",
+            text=f"{title}: {len(text):,} characters, {len(set(text))} different ones",
             train=train,
             validation=validation,
             test=test,
