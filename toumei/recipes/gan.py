@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from .. import nn, optim
 from ..models.gan import DCGAN
 from ..ops import ones_like, zeros_like
-from ..optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..tensor import Tensor
-from ..train import Schedule, Trainer
-from .generators import GANTrainer, GeneratorRecipe
+from ..train import Trainer
+from .generators import GANTrainer, GeneratorRecipe, averaged, network
 from .recipe import Budget, Facts
 
 
@@ -47,37 +46,25 @@ class GANRecipe(GeneratorRecipe):
 
     name = "gan"
     title = "DCGAN on MNIST"
-    metric = "frechet"
-    mode = "min"
     source = "Radford et al., 2016 (digits to look at; no figure)"
 
     def plan(self, sample: bool, preset: str) -> tuple[Budget, float | None, Facts]:
         if preset == "fast":
-            return Budget(epochs=6, batch_size=64, lr=1e-3, samples=7200), None, _facts(24)
+            return Budget(epochs=6, batch_size=64, lr=1e-3, samples=7200), None, network(24)
         if sample:
-            return Budget(epochs=20, batch_size=64, lr=5e-4), None, _facts(32)
-        return Budget(epochs=25, batch_size=64, lr=2e-4), None, _facts(64)
+            return Budget(epochs=20, batch_size=64, lr=5e-4), None, network(32)
+        return Budget(epochs=25, batch_size=64, lr=2e-4), None, network(64)
 
     def model(self, facts: Facts) -> DCGAN:
         return DCGAN(facts["latent"], facts["width"])
 
     def trainer(self, model: nn.Module, budget: Budget, steps_per_epoch: int) -> Trainer:
-        steps = budget.epochs * steps_per_epoch
         betas = (0.5, 0.999)
         generator = optim.Adam(model.generator.parameters(), budget.lr, betas)
-        discriminator = optim.Adam(model.discriminator.parameters(), budget.lr, betas)
-        slower, slower_d = (
-            optim.lr_scheduler.PolynomialLR(o, steps) for o in (generator, discriminator)
-        )
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
-        return DCGANTrainer(
-            model, generator, discriminator, scheduler=slower, schedule_every="step",
-            average=average, callbacks=[Schedule(slower_d, "step")],
-        )  # fmt: skip
-
-
-def _facts(width: int) -> Facts:
-    return {"latent": 100, "width": width}
+        discriminator = optim.Adam(model.discriminator.parameters(), budget.lr / 4, betas)
+        steps = budget.epochs * steps_per_epoch
+        more = averaged(model, generator, discriminator, steps)
+        return DCGANTrainer(model, generator, discriminator, **more)
 
 
 RECIPE = GANRecipe()

@@ -14,9 +14,10 @@ from ..autograd import no_grad
 from ..data import Compose, Normalize, Subset, ToTensor, load_mnist
 from ..device import Generator
 from ..ops import from_numpy, randn
-from ..optim import Optimizer
+from ..optim import Optimizer, lr_scheduler
+from ..optim.swa_utils import AveragedModel
 from ..tensor import Tensor
-from ..train import Trainer
+from ..train import Schedule, Trainer
 from ..train.callbacks import Callback
 from ..train.history import Row
 from .judge import CHUNK, frechet_distance, judge, shares
@@ -77,6 +78,8 @@ class Frames(Callback):
 class GeneratorRecipe(Recipe):
     """A recipe whose model makes images of noise: `model.generate(z)`, `model.latent`."""
 
+    metric = "frechet"
+    mode = "min"
     centred: ClassVar[bool] = True  # whether the model's images are −1..1, or else 0..1
     sampling = ("count", "temperature", "out")
 
@@ -187,6 +190,33 @@ class GANTrainer(Trainer):
     def load_state_dict(self, state: Any) -> None:
         super().load_state_dict(state)
         self.optimizer_d.load_state_dict(state["optimizer_d"])
+
+
+def network(width: int) -> Facts:
+    """Return the facts of a GAN: its sizes."""
+    return {"latent": 100, "width": width}
+
+
+def averaged(
+    model: nn.Module, optimizer: Optimizer, optimizer_d: Optimizer, steps: int
+) -> dict[str, Any]:
+    """Return a GAN's further arguments for the trainer.
+
+    Both learning rates go down to 0 on a straight line, and what is measured is a moving average
+    of the weights: players that circle around each other are in the middle of the circle then.
+    """
+    slower, slower_d = (lr_scheduler.PolynomialLR(o, steps) for o in (optimizer, optimizer_d))
+    return {
+        "scheduler": slower,
+        "schedule_every": "step",
+        "average": AveragedModel(model, avg_fn=_moving, use_buffers=True),
+        "callbacks": [Schedule(slower_d, "step")],
+    }
+
+
+def _moving(average: Tensor, value: Tensor, count: Tensor) -> Tensor:
+    """Return a moving average over about 200 steps; over fewer at the start."""
+    return average + (value - average) * max(0.005, 9 / (9 + int(count)))
 
 
 def _grey(images: Tensor, centred: bool) -> Tensor:
