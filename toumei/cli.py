@@ -189,6 +189,8 @@ def _fit(run: Run, quiet: bool, tensorboard: bool) -> None:
         raise click.ClickException(f"{error.message}. {_way_on(run)}") from error
     console.print(_verdict(summary), soft_wrap=True)
     if not quiet:
+        if figures := _further_figures(summary):
+            console.print(f"also    {figures}", soft_wrap=True)
         console.print(f"run     {run.folder}", soft_wrap=True)
         pictures = sorted(p.name for p in run.folder.iterdir() if p.suffix in (".png", ".gif"))
         console.print(f"look    {', '.join(pictures)}", soft_wrap=True)
@@ -214,6 +216,13 @@ def _verdict(summary: dict[str, Any]) -> str:
         f"result  {summary['metric']} [bold]{value:.4g}[/bold] {aim}"
         f"after {epochs}, {summary['seconds']:.0f} s"
     )
+
+
+def _further_figures(summary: dict[str, Any]) -> str:
+    """Return the figures of the recipe's own report, which come after the common ones."""
+    names = list(summary)[list(summary).index("version") + 1 :]
+    figures = {name: summary[name] for name in names if isinstance(summary[name], int | float)}
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
 
 
 @main.command()

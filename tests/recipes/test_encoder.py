@@ -68,7 +68,7 @@ def test_each_head_of_the_first_block_starts_at_a_neighbour() -> None:
         places = np.arange(max(0, -offset), 64 - max(0, offset))
         share = maps[:, head, places, places + offset]
         assert share.mean() > 0.6
-        assert (maps[:, head, places].argmax(-1) == places + offset).mean() > 0.85
+        assert (maps[:, head, places].argmax(-1) == places + offset).mean() > 0.8
     after = bert.encoder.layer[1].attention.self.key.weight.detach().numpy()
     np.testing.assert_array_equal(before, after)
     assert not bert.embeddings.word_embeddings.weight[0].any()  # padding
@@ -104,11 +104,10 @@ def test_it_learns(run: Run) -> None:
 def test_what_it_leaves_and_what_it_is_compared_with(run: Run) -> None:
     assert {"loss.png", "attention.png"} <= {p.name for p in run.folder.iterdir()}
     summary = run.summed  # type: ignore[attr-defined]
-    left, both = summary["n-grams"]["from the left"], summary["n-grams"]["from both sides"]
-    assert both["accuracy"] > left["accuracy"] + 0.05 and both["loss"] < left["loss"]
-    ahead = summary["ahead of n-grams"]
-    assert ahead["accuracy"] == pytest.approx(summary["accuracy"] - both["accuracy"], abs=2e-4)
-    assert ahead["loss"] == pytest.approx(both["loss"] - summary["value"], abs=2e-4)
+    assert summary["accuracy_of_n_grams"] > summary["accuracy_of_left_n_grams"] + 0.05
+    assert 1 < summary["loss_of_n_grams"] < summary["loss_of_left_n_grams"] < 3
+    ahead = summary["loss_of_n_grams"] - summary["value"]
+    assert summary["nats_ahead"] == pytest.approx(ahead, abs=2e-4)
 
 
 def test_it_fills_gaps(opened: Opened) -> None:

@@ -206,25 +206,18 @@ def compare(run: Run) -> dict[str, Any]:
     test, train = run.data.test, run.data.train
     inputs, targets = (c.numpy() for c in test.__getitems__(range(len(test))).columns)
     chosen = targets != IGNORED
-    result: dict[str, Any] = {}
-    for name, sides in (("from the left", (5, 0)), ("from both sides", (4, 4))):
+    truth = targets[chosen] - first
+    own = run.trainer.evaluate(run.test)
+    result, best = {"accuracy": round(own["accuracy"], 4)}, math.inf
+    for name, sides in (("left_n_grams", (5, 0)), ("n_grams", (4, 4))):
         grams = NGrams(train.ids - first, size - first, sides)
         p = grams.probabilities(inputs - first, chosen, inputs == _MASK)
         p = _weighed(p, inputs[chosen] - first)
-        truth = targets[chosen] - first
-        of_truth = p[np.arange(len(p)), truth]
-        result[name] = {
-            "accuracy": round(float((p.argmax(1) == truth).mean()), 4),
-            "loss": round(float(-np.log(of_truth).mean()), 4),
-        }
-    own = run.trainer.evaluate(run.test)
-    best = min(result.values(), key=lambda figures: figures["loss"])
-    ahead = {"loss": best["loss"] - own["loss"], "accuracy": own["accuracy"] - best["accuracy"]}
-    return {
-        "accuracy": round(own["accuracy"], 4),
-        "n-grams": result,
-        "ahead of n-grams": {name: round(value, 4) for name, value in ahead.items()},
-    }
+        loss = float(-np.log(p[np.arange(len(p)), truth]).mean())
+        result[f"loss_of_{name}"] = round(loss, 4)
+        result[f"accuracy_of_{name}"] = round(float((p.argmax(1) == truth).mean()), 4)
+        best = min(best, loss)
+    return result | {"nats_ahead": round(best - own["loss"], 4)}
 
 
 def _weighed(p: Floats, shown: Ids) -> Floats:
