@@ -7,7 +7,20 @@ from importlib import import_module
 from ..errors import ToumeiError
 from .recipe import Recipe
 
-NAMES = ("mlp", "cnn", "resnet", "pinn", "lstm", "encoder", "gpt", "translate", "vit", "gan")
+NAMES = (
+    "mlp",
+    "cnn",
+    "resnet",
+    "pinn",
+    "lstm",
+    "encoder",
+    "gpt",
+    "translate",
+    "vit",
+    "gan",
+    "wgan",
+    "vae",
+)
 
 
 def find(name: str) -> Recipe:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from .. import nn
 from ..autograd import no_grad
-from ..data import Compose, Normalize, Subset, ToTensor, load_mnist
+from ..data import Compose, Normalize, Subset, ToTensor
+from ..data.files import KNOWN, locate
 from ..device import Generator
 from ..ops import from_numpy, randn
 from ..optim import Optimizer, lr_scheduler
@@ -20,6 +21,9 @@ from ..tensor import Tensor
 from ..train import Schedule, Trainer
 from ..train.callbacks import Callback
 from ..train.history import Row
+from ..viz.canvas import COLOURS, new_figure, save_figure
+from ..viz.images import save_animation, save_epoch_sheet, save_images
+from .images import SAMPLE, load_images
 from .judge import CHUNK, frechet_distance, judge, shares
 from .recipe import Budget, Data, Facts, Options, Recipe, Sampling, hold_out
 from .run import Opened, Run
@@ -81,6 +85,7 @@ class GeneratorRecipe(Recipe):
     metric = "frechet"
     mode = "min"
     centred: ClassVar[bool] = True  # whether the model's images are −1..1, or else 0..1
+    datasets = ("mnist", SAMPLE)
     sampling = ("count", "temperature", "out")
 
     def plan(self, sample: bool, preset: str) -> tuple[Budget, float | None, Facts]:
@@ -88,11 +93,13 @@ class GeneratorRecipe(Recipe):
         raise NotImplementedError
 
     def data(self, options: Options) -> Data:
-        train, test, text = load_mnist(options.data_dir)
+        there = "mnist" if locate(KNOWN["mnist"], options.data_dir) else SAMPLE
+        name = options.dataset or there
+        train, test, text = load_images(name, options.data_dir)
         scale = [ToTensor(), Normalize(0.5, 0.5)] if self.centred else [ToTensor()]
         train.transform = test.transform = Compose(scale)
         rest, held_out = hold_out(len(train), min(5000, len(train) // 10))
-        budget, target, facts = self.plan(len(train) <= 8000, options.preset)
+        budget, target, facts = self.plan(name == SAMPLE, options.preset)
         return Data(text, Subset(train, rest), Subset(train, held_out), test, budget, target, facts)
 
     def example(self, facts: Facts) -> tuple[Any, ...]:
@@ -103,8 +110,6 @@ class GeneratorRecipe(Recipe):
 
     def report(self, run: Run) -> dict[str, Any]:
         """Draw the digits of each epoch, as a sheet and moving, and many of the final model."""
-        from ..viz.images import save_animation, save_epoch_sheet, save_images
-
         frames = next(c for c in run.trainer.callbacks if isinstance(c, Frames))
         shown, folder = np.stack(frames.images), run.folder
         save_epoch_sheet(
@@ -133,8 +138,6 @@ class GeneratorRecipe(Recipe):
         }
 
     def sample(self, opened: Opened, wish: Sampling) -> str:
-        from ..viz.images import save_images
-
         count = wish.count or SHEET
         heat = 1.0 if wish.temperature is None else wish.temperature
         images = draw(opened.model, heat * noise(count, opened.facts["latent"], wish.seed))
@@ -239,8 +242,6 @@ def _first_images(dataset: Any, count: int, centred: bool) -> Tensor:
 
 def _plot_shares(of: dict[str, Any], folder: pathlib.Path) -> None:
     """Draw which part of the images each digit has, side by side, to classes.png."""
-    from ..viz.canvas import COLOURS, new_figure, save_figure
-
     figure, (ax,) = new_figure(1)
     width = 0.8 / len(of)
     for k, (name, values) in enumerate(of.items()):
