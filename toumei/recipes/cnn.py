@@ -21,7 +21,7 @@ class CNNRecipe(ImageClassifier):
     """Two convolutions and two linear layers, with batch norms, on slightly distorted images."""
 
     name = "cnn"
-    title = "CNN on MNIST"
+    title = "Convolutional network for digits or clothes"
     source = "Simard et al., 2003: 99.4 to 99.6 % on full MNIST; README of Fashion-MNIST: 93.4 %"
     datasets = ("mnist", "fashion-mnist", SAMPLE)
 

@@ -19,7 +19,7 @@ class ResNetRecipe(ImageClassifier):
     """ResNet-20 with shortcuts without parameters: 0.27 million parameters."""
 
     name = "resnet"
-    title = "ResNet-20 on CIFAR-10"
+    title = "ResNet-20 for photographs or digits"
     source = "He et al., 2016, table 6: 91.25 % on CIFAR-10"
     datasets = ("cifar10", SAMPLE)
 
