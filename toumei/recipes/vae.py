@@ -130,20 +130,19 @@ def _draw_reconstructions(model: Any, images: Tensor, folder: pathlib.Path) -> N
 
 
 def _draw_plane(model: Any, images: Tensor, digits: Any, folder: pathlib.Path) -> None:
-    """Draw where digits lie in the plane of the latent space that they spread most in.
+    """Draw where digits lie in a plane of the latent space, and what is decoded from its places.
 
-    That is the plane of the two largest principal components of their μ.  The second picture
-    shows what is decoded from a grid of places in it.
+    It is the plane in which the digits' mean places spread most: that of the two largest principal
+    components of the ten means of μ.
     """
     with no_grad():
-        codes = model.encode(images)[0].numpy().astype(np.float64)
-    middle = codes.mean(0)
-    axes = np.linalg.svd(codes - middle, full_matrices=False)[2][:2]  # (2, latent)
-    share = ((codes - middle) @ axes.T).var(0).sum() / codes.var(0).sum()
+        codes = model.encode(images)[0].numpy().astype(np.float64)  # (N, latent)
+    means = np.stack([codes[digits == digit].mean(0) for digit in np.unique(digits)])
+    middle = means.mean(0)
+    axes = np.linalg.svd(means - middle, full_matrices=False)[2][:2]  # (2, latent)
     plot_latent(
         (codes - middle) @ axes.T, digits, range(10), folder / "latent.png",
-        f"Test digits in the plane of the two largest principal components "
-        f"({share:.0%} of the variance)",
+        "Test digits in the latent plane that their means spread most in",
     )  # fmt: skip
     across = np.linspace(-2.5, 2.5, 15)
     places = np.stack(np.meshgrid(across, -across), axis=-1).reshape(-1, 2)
