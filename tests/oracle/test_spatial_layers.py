@@ -61,6 +61,8 @@ RESIZING: list[Call] = [
     ("Upsample", ((5, 3),), {"mode": "bicubic", "align_corners": True}, IMAGE),
     ("Upsample", (), {"scale_factor": 1.7, "recompute_scale_factor": True}, IMAGE),
     ("Upsample", (7,), {"mode": "linear"}, (2, 3, 4)),
+    ("Upsample", (), {"scale_factor": 1.2, "mode": "linear"}, (2, 3, 4)),  # as many: a copy
+    ("Upsample", (), {"scale_factor": (1.2, 2), "mode": "bilinear"}, (2, 3, 4, 5)),
     ("UpsamplingNearest2d", (5,), {}, IMAGE),
     ("UpsamplingBilinear2d", (), {"scale_factor": 2}, IMAGE),
     ("PixelShuffle", (2,), {}, IMAGE),
@@ -144,6 +146,7 @@ TABLES: list[dict[str, Any]] = [
     {},
     {"padding_idx": -3},
     {"max_norm": 1.0, "norm_type": 1.0},
+    {"max_norm": 0.5, "norm_type": float("inf")},
     {"padding_idx": 0, "max_norm": 0.5, "scale_grad_by_freq": True},
 ]
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, cast
 
 from ..config import config
 from ..errors import AnomalyError, ModuleError, ToumeiError
+from ..ops.creation import zeros_like
 from ..tensor import Buffer, Parameter, RemovableHandle, Tensor
 from . import state
 
@@ -361,7 +362,7 @@ class Module:
             if set_to_none:
                 p.grad = None
             elif p.grad is not None:
-                p.grad = p.grad.detach() * 0
+                p.grad = zeros_like(p.grad)
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn` with every module within this one, children first, then with this one."""

@@ -261,7 +261,7 @@ def _shorten(weight: Tensor, index: Tensor, max_norm: float, norm_type: float) -
     with grad_mode(False):
         Embedding(-1, False).check(weight._data, index._data)
         used = np.unique(index._data)
-        norms = (abs(weight._data[used]) ** norm_type).sum(axis=1) ** (1 / norm_type)
+        norms = np.linalg.norm(weight._data[used], norm_type, axis=1)
         long = used[norms > max_norm]
         new = weight._data.copy()
         new[long] *= (max_norm / (norms[norms > max_norm] + 1e-7)).astype(new.dtype)[:, None]

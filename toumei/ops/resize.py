@@ -77,7 +77,7 @@ def interpolate(
     rule = _MODES[mode][0]
     y = input
     for d, (n, m, scale) in enumerate(zip(sizes, new, scales, strict=True), start=2):
-        if n != m or scale is not None:
+        if n != m or (scale is not None and rule != "linear"):  # linear: an equal size is a copy
             extra = (bool(align_corners),) if rule in ("linear", "cubic") else ()
             y = mapped_along(y, d, (rule, n, m, scale, *extra))
     return y if y is not input else input.clone()
