@@ -141,3 +141,162 @@ def test_char_rnn(kind: str) -> None:
     (scores * tm.from_numpy(weights)).sum().backward()
     np.testing.assert_allclose(scores.detach().numpy(), expected.detach().numpy(), atol=1e-10)
     assert_same_gradients(ours, dict(core.named_parameters()))
+
+
+def _twin(module: Any, ours: Any) -> Any:
+    """Give a PyTorch module, with our names, the weights of ours, in float64."""
+    module = module.double()
+    module.load_state_dict({n: torch.tensor(v.numpy()) for n, v in ours.state_dict().items()})
+    return module.train()
+
+
+def _assert_same_state(ours: Any, theirs: Any, atol: float) -> None:
+    found, expected = ours.state_dict(), theirs.state_dict()
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name].numpy(), value.numpy(), atol=atol, err_msg=name)
+
+
+def _torch_generator() -> Any:
+    class Generator(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.input = torch.nn.Linear(6, 8 * 49, bias=False)
+            self.norm1 = torch.nn.BatchNorm2d(8)
+            self.up1 = torch.nn.ConvTranspose2d(8, 4, 4, 2, 1, bias=False)
+            self.norm2 = torch.nn.BatchNorm2d(4)
+            self.up2 = torch.nn.ConvTranspose2d(4, 1, 4, 2, 1)
+
+        def forward(self, z: Any) -> Any:
+            h = torch.relu(self.norm1(self.input(z).unflatten(1, (8, 7, 7))))
+            return torch.tanh(self.up2(torch.relu(self.norm2(self.up1(h)))))
+
+    return Generator()
+
+
+def _torch_opponent(norm: bool) -> Any:
+    class Opponent(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down1 = torch.nn.Conv2d(1, 4, 4, 2, 1)
+            self.down2 = torch.nn.Conv2d(4, 8, 4, 2, 1, bias=not norm)
+            if norm:
+                self.norm = torch.nn.BatchNorm2d(8)
+            self.output = torch.nn.Linear(8 * 49, 1)
+
+        def forward(self, image: Any) -> Any:
+            leaky = torch.nn.functional.leaky_relu
+            h = self.down2(leaky(self.down1(image), 0.2))
+            return self.output(leaky(self.norm(h) if norm else h, 0.2).flatten(1))
+
+    return Opponent()
+
+
+def _images(seed: int, count: int = 5) -> Any:
+    return np.random.default_rng(seed).uniform(-1, 1, (count, 1, 28, 28))
+
+
+def test_dcgan_learns_as_its_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps, of the discriminator and the generator each, from the same noise."""
+    from toumei.models.gan import DCGAN
+    from toumei.recipes.gan import DCGANTrainer
+
+    tm.manual_seed(0)
+    ours = DCGAN(latent=6, width=4).double()
+    generator = _twin(_torch_generator(), ours.generator)
+    opponent = _twin(_torch_opponent(norm=True), ours.discriminator)
+    theirs = [torch.optim.Adam(m.parameters(), 1e-2, (0.5, 0.999)) for m in (generator, opponent)]
+    trainer = DCGANTrainer(
+        ours,
+        tm.optim.Adam(ours.generator.parameters(), 1e-2, (0.5, 0.999)),
+        tm.optim.Adam(ours.discriminator.parameters(), 1e-2, (0.5, 0.999)),
+    )
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    for step in range(2):
+        real, noise = _images(step), np.random.default_rng(9 + step).normal(size=(5, 6))
+        monkeypatch.setattr(trainer, "noise", lambda count, z=noise: tm.from_numpy(z))
+        losses = trainer.training_step([tm.from_numpy(real)])
+        fake = generator(torch.tensor(noise))
+        theirs[1].zero_grad()
+        yes, no = opponent(torch.tensor(real)), opponent(fake.detach())
+        loss_d = bce(yes, torch.ones_like(yes)) + bce(no, torch.zeros_like(no))
+        loss_d.backward()
+        theirs[1].step()
+        theirs[0].zero_grad()
+        loss_g = bce(opponent(fake), torch.ones_like(yes))
+        loss_g.backward()
+        theirs[0].step()
+        assert float(losses["loss_d"]) == pytest.approx(loss_d.item(), abs=1e-9)
+        assert float(losses["loss_g"]) == pytest.approx(loss_g.item(), abs=1e-9)
+    _assert_same_state(ours.generator, generator, 1e-8)
+    _assert_same_state(ours.discriminator, opponent, 1e-8)
+
+
+def test_wgan_learns_as_its_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps of the critic, with a gradient of a gradient, then one of the generator."""
+    from toumei.models.wgan import WGAN
+    from toumei.recipes import wgan
+
+    tm.manual_seed(0)
+    ours = WGAN(latent=6, width=4).double()
+    generator = _twin(_torch_generator(), ours.generator)
+    critic = _twin(_torch_opponent(norm=False), ours.critic)
+    theirs = [torch.optim.Adam(m.parameters(), 1e-2, (0.0, 0.9)) for m in (generator, critic)]
+    trainer = wgan.WGANTrainer(
+        ours,
+        tm.optim.Adam(ours.generator.parameters(), 1e-2, (0.0, 0.9)),
+        tm.optim.Adam(ours.critic.parameters(), 1e-2, (0.0, 0.9)),
+    )
+    noise, place = np.random.default_rng(5).normal(size=(5, 6)), np.linspace(0, 1, 5)
+    place = place.reshape(5, 1, 1, 1)
+    monkeypatch.setattr(trainer, "noise", lambda count: tm.from_numpy(noise))
+    monkeypatch.setattr(wgan, "rand", lambda *size: tm.from_numpy(place))
+    for step in range(2):
+        real = torch.tensor(_images(step))
+        found = trainer.critic_step(tm.from_numpy(real.numpy()))
+        fake, at = generator(torch.tensor(noise)).detach(), torch.tensor(place)
+        between = (at * real + (1 - at) * fake).requires_grad_()
+        (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+        penalty = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+        loss = critic(fake).mean() - critic(real).mean() + 10 * penalty
+        theirs[1].zero_grad()
+        loss.backward()
+        theirs[1].step()
+        assert float(found["loss_d"]) == pytest.approx(loss.item(), abs=1e-9)
+    found = trainer.generator_step(5)
+    theirs[0].zero_grad()
+    loss = -critic(generator(torch.tensor(noise))).mean()
+    loss.backward()
+    theirs[0].step()
+    assert float(found["loss_g"]) == pytest.approx(loss.item(), abs=1e-9)
+    _assert_same_state(ours.critic, critic, 1e-8)
+    _assert_same_state(ours.generator, generator, 1e-8)
+
+
+def test_vae_loss_and_gradients() -> None:
+    """Written as in the paper: probabilities and their logarithms, not scores."""
+    from toumei.models.vae import VAE, vae_loss
+
+    tm.manual_seed(0)
+    ours = VAE(12, 7, 3).double()
+    rng = np.random.default_rng(0)
+    x, noise = rng.uniform(size=(4, 12)), rng.normal(size=(4, 3))
+    p = {n: torch.tensor(v.detach().numpy(), requires_grad=True)
+         for n, v in ours.named_parameters()}  # fmt: skip
+
+    def layer(name: str, h: Any) -> Any:
+        return h @ p[f"{name}.weight"].T + p[f"{name}.bias"]
+
+    image = torch.tensor(x)
+    h = torch.relu(layer("fc1", image))
+    mean, std = layer("fc21", h), torch.exp(0.5 * layer("fc22", h))
+    normal = torch.distributions.Normal(mean, std)
+    again = torch.sigmoid(layer("fc4", torch.relu(layer("fc3", mean + std * torch.tensor(noise)))))
+    bce = torch.nn.functional.binary_cross_entropy(again, image, reduction="none").sum(1)
+    kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    (bce + kl).sum().backward()
+    scores, mu, logvar = ours(tm.from_numpy(x), tm.from_numpy(noise))
+    found = vae_loss(scores, tm.from_numpy(x), mu, logvar)
+    found.sum().backward()
+    np.testing.assert_allclose(found.detach().numpy(), (bce + kl).detach().numpy(), atol=1e-10)
+    assert_same_gradients(ours, p)
