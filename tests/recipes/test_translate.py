@@ -20,6 +20,7 @@ from toumei.recipes import find
 from toumei.recipes.recipe import Options
 from toumei.recipes.run import Run, open_finished
 from toumei.recipes.translate import Translator, tokenised
+from toumei.viz import summary
 
 PAD, UNK, BOS, EOS = range(4)
 
@@ -172,7 +173,9 @@ def test_banned_words_never_come_and_a_width_must_be_positive() -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    options = Options(preset="fast", epochs=2, samples=4_000, lr=5e-3, data_dir="/nowhere")
+    options = Options(
+        preset="fast", epochs=2, samples=2_500, batch_size=50, lr=8e-3, data_dir="/nowhere"
+    )
     run = Run(find("translate"), tmp_path_factory.mktemp("translate"), options)
     run.fit()
     return run
@@ -184,6 +187,12 @@ def test_batches_have_few_shapes_and_hold_all_tokens() -> None:
     assert 2 <= len(shapes) <= 8
     tokens = sum(int((source != PAD).sum()) for source, _ in run.test)
     assert tokens == sum(len(source) + 1 for source, _ in load_dates().test)
+
+
+def test_the_model_can_be_traced(run: Run) -> None:
+    table = summary(run.model, *run.recipe.example(run.facts))
+    assert table.rows[0].output == "[1, 11, 15]"
+    assert table.parameters == sum(p.numel() for p in run.model.parameters())
 
 
 def test_it_learns(run: Run) -> None:

@@ -177,7 +177,7 @@ class Progress(Callback):
             lines = [("source", source), ("reference", reference)]
             lines += [(f"epoch {epoch}", texts[k]) for epoch, texts in self.epochs.items()]
             blocks.append("".join(f"{name:<11} {line}".rstrip() + "\n" for name, line in lines))
-        return "\n".join(blocks)
+        return html.unescape("\n".join(blocks))
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": [[epoch, texts] for epoch, texts in self.epochs.items()]}
@@ -269,9 +269,9 @@ class TranslateRecipe(Recipe):
         model, folder = run.model, run.folder
         assert isinstance(model, Translator)
         (progress,) = (c for c in run.trainer.callbacks if isinstance(c, Progress))
-        plot_translations(
-            progress.sentences, progress.epochs, folder / "translations.png", run.data.text
-        )
+        sentences = [(html.unescape(a), html.unescape(b)) for a, b in progress.sentences]
+        epochs = {n: [html.unescape(t) for t in texts] for n, texts in progress.epochs.items()}
+        plot_translations(sentences, epochs, folder / "translations.png", run.data.text)
         test = run.data.test.sentences
         chosen = [test[k * len(test) // SHOWN][0] for k in range(SHOWN)]
         answers = [explain(model, line) for line in chosen]
@@ -315,22 +315,23 @@ def explain(model: Translator, line: str) -> Answer:
 
     source = model.read([line])
     tokens, log_probability = model.translate(source, WIDTH if model.words else 1)
-    read, written = _until_end(model, source), _until_end(model, tokens)
+    written = [n for n in tokens[0].tolist() if n != model.pad]
     given = tensor([[model.bos, *written[:-1]]])
     maps = attention_maps(model, source, given)
     last = f"transformer.decoder.layers.{len(model.transformer.decoder.layers) - 1}.multihead_attn"
+    read = [*_parts(model, line), EOS]
     return Answer(
         model.texts(tokens)[0],
         float(log_probability),
-        [model.source.tokens[n] for n in read],
-        [model.target.tokens[n] for n in written],
+        [html.unescape(token) for token in read],
+        [html.unescape(model.target.tokens[n]) for n in written],
         maps[last][0].mean(axis=0)[:, : len(read)],
     )
 
 
-def _until_end(model: Translator, tokens: Tensor) -> list[int]:
-    """Return the tokens of a batch of one, without padding."""
-    return [n for n in tokens[0].tolist() if n != model.pad]
+def _parts(model: Translator, line: str) -> list[str]:
+    """Return a line's words, or its characters."""
+    return line.split() if model.words else list(line)
 
 
 def tokenised(line: str) -> str:
@@ -351,7 +352,7 @@ def _check(model: Translator, line: str) -> list[str]:
     Raises:
         ToumeiError: the line is empty, or longer than those of the data.
     """
-    parts = line.split() if model.words else list(line)
+    parts = _parts(model, line)
     longest = model.shapes[-1][0] - 1
     kind = "words" if model.words else "characters"
     if not 0 < len(parts) <= longest:

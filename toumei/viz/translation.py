@@ -130,12 +130,12 @@ def plot_alignments(alignments: Sequence[Alignment], path: Path, title: str = ""
 
 
 def _write_tokens(ax: Axes, rows: list[str], columns: list[str]) -> None:
-    """Write the tokens at the left and above; those wider than a cell stand upright."""
+    """Write the tokens at the left and above; those of more than one letter stand upright."""
     ax.set_xticks(range(len(columns)), columns, fontsize=_POINTS)
     ax.set_yticks(range(len(rows)), rows, fontsize=_POINTS)
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
     for name, label in zip(columns, ax.get_xticklabels(), strict=True):
-        label.set_rotation(90 * (text_width(name, _POINTS) > _CELL))
+        label.set_rotation(90 * (len(name) > 1))
     ax.spines[:].set_color("0.7")
 
 
