@@ -80,12 +80,12 @@ class EncoderRecipe(TextRecipe):
     def report(self, run: Run) -> dict[str, Any]:
         from ..viz.attention import plot_attention
 
-        text = passage_of(run)[:_SHOWN]
-        vocabulary = vocabulary_of(run.facts)
+        text = "".join(GAP if k % 4 == 2 else c for k, c in enumerate(passage_of(run)[:_SHOWN]))
+        ids = _with_gaps(run.facts, text)
         with no_grad():
-            maps = run.model.bert.attention_maps(from_numpy(vocabulary.encode(text)[None]))
-        title = "Encoder: which characters (columns) each character (row) looks at, layer 1"
-        plot_attention(maps[0][0], text, text, run.folder / "attention.png", title)
+            maps = run.model.bert.attention_maps(from_numpy(ids[None]))
+        title = f"Encoder, last block: which characters each one looks at; {GAP} is hidden"
+        plot_attention(maps[-1][0], text, text, run.folder / "attention.png", title)
         return compare(run)
 
     def predict(self, opened: Opened, line: str, out: pathlib.Path | None) -> str:
@@ -94,9 +94,7 @@ class EncoderRecipe(TextRecipe):
         if GAP not in line:
             raise ToumeiError(f'hide some characters with {GAP}, as in "the wh{GAP}le"')
         vocabulary = vocabulary_of(opened.facts)
-        ids = encode(vocabulary, line.replace(GAP, " "), "line")
-        ids[[c == GAP for c in line]] = _MASK
-        probabilities = self._probabilities(opened, ids)
+        probabilities = self._probabilities(opened, _with_gaps(opened.facts, line))
         gaps = [k for k, c in enumerate(line) if c == GAP]
         best = {k: np.argsort(-probabilities[k])[:3].tolist() for k in gaps}
         filled = "".join(
@@ -128,6 +126,13 @@ class EncoderRecipe(TextRecipe):
             skip = half // 2 if start else 0
             result[start + skip : start + len(part)] = _softmax(scores[0, skip : len(part)])
         return result
+
+
+def _with_gaps(facts: Facts, line: str) -> Ids:
+    """Return a line's numbers, with masks in its gaps."""
+    ids = encode(vocabulary_of(facts), line.replace(GAP, " "), "line")
+    ids[[c == GAP for c in line]] = _MASK
+    return ids
 
 
 def _softmax(scores: Floats) -> Floats:

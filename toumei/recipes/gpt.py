@@ -70,7 +70,7 @@ class GPTRecipe(LanguageModel):
         ids = vocabulary_of(run.facts).encode(text)
         with no_grad():
             maps = run.model.attention_maps(from_numpy(ids[None]))
-        title = "GPT: which characters (columns) each character (row) looks at, layer 2"
+        title = "GPT, second block: which characters (columns) each one (row) looks at"
         plot_attention(maps[1][0], text, text, run.folder / "attention.png", title)
         return super().report(run)
 

@@ -36,8 +36,8 @@ class LSTMRecipe(LanguageModel):
         model = {"embedding": 64, "hidden": 256, "layers": 1, "dropout": 0.0, "kind": "lstm"}
         if preset == "fast":
             small = model | {"hidden": 128}
-            return Plan(Budget(epochs=6, batch_size=32, lr=8e-3), None, small)
-        return Plan(Budget(epochs=12, batch_size=32, lr=5e-3), 1.65 if real else 1.6, model)
+            return Plan(Budget(epochs=6, batch_size=16, lr=5e-3), None, small)
+        return Plan(Budget(epochs=12, batch_size=16, lr=5e-3), 1.65 if real else 1.5, model)
 
     def model(self, facts: Facts) -> CharRNN:
         return CharRNN(len(vocabulary_of(facts)), **facts["model"])
