@@ -84,8 +84,8 @@ class EncoderRecipe(TextRecipe):
         ids = _with_gaps(run.facts, text)
         with no_grad():
             maps = run.model.bert.attention_maps(from_numpy(ids[None]))
-        title = f"Encoder, last block: which characters each one looks at; {GAP} is hidden"
-        plot_attention(maps[-1][0], text, text, run.folder / "attention.png", title)
+        title = f"Encoder, first block: which characters each one looks at; {GAP} is hidden"
+        plot_attention(maps[0][0], text, text, run.folder / "attention.png", title)
         return compare(run)
 
     def predict(self, opened: Opened, line: str, out: pathlib.Path | None) -> str:
