@@ -25,6 +25,7 @@ ORDER = [
     "ops", "mathmethods", "linalgmethods", "methods", "tensor", "autograd", "linalg", "special",
     "signal", "masked", "testing", "nn", "optim", "data", "io", "models", "viz", "train", "recipes",
     "cli",
+    "__main__",
 ]  # fmt: skip
 
 # The one cycle: ops build tensors, and a tensor's methods are ops.  Ops import it within functions.

@@ -158,12 +158,14 @@ class StateReader:
         self.model, self.state = model, None
 
     def read(self, characters: Ids) -> Floats:
+        """Take in more characters; the state is carried on.  Shape: (N, k) -> (N, V)"""
         with no_grad():
             for column in np.ascontiguousarray(characters.T)[:, :, None]:
                 scores, self.state = self.model.read(from_numpy(column), self.state)
         return _array(scores)[:, -1]
 
     def follow(self, text: Ids) -> Floats:
+        """Return the scores of what follows each character.  Shape: (n) -> (n, V)"""
         self.state = None
         return np.concatenate([self.read(text[None, k : k + 1]) for k in range(len(text))])
 
@@ -180,6 +182,7 @@ class WindowReader:
         self.text: Ids | None = None
 
     def read(self, characters: Ids) -> Floats:
+        """Take in more characters; the window moves on.  Shape: (N, k) -> (N, V)"""
         before = characters[:, :0] if self.text is None else self.text
         self.text = np.concatenate([before, characters], 1)[:, -self.window :]
         return self._scores(self.text)[:, self.text.shape[1] - 1]
