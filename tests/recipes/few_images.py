@@ -1,4 +1,4 @@
-"""A run of a classifier on few digits, for tests."""
+"""A run of a recipe on few digits, for tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from toumei.recipes.recipe import Options
 from toumei.recipes.run import Run
 
 
-def run_on_few(name: str, folder: Path, train: int, test: int, epochs: int, batch: int) -> Run:
+def run_on_few(
+    name: str, folder: Path, train: int, test: int, epochs: int, batch: int, fit: bool = True
+) -> Run:
     """Train a recipe on some of the embedded digits, a tenth of them held out; return the run."""
     parts = MNISTSample(True), MNISTSample(False)
     for part, count in zip(parts, (train, test), strict=True):
@@ -22,5 +24,6 @@ def run_on_few(name: str, folder: Path, train: int, test: int, epochs: int, batc
         patch.setattr(images, "load_images", lambda *_: Splits(*parts, "a few digits"))
         options = Options("fast", epochs=epochs, batch_size=batch, data_dir="/nowhere")
         run = Run(find(name), folder, options)
-    run.fit()
+    if fit:
+        run.fit()
     return run

@@ -23,7 +23,7 @@ from ..train.callbacks import Callback
 from ..train.history import Row
 from ..viz.canvas import COLOURS, new_figure, save_figure
 from ..viz.images import save_animation, save_epoch_sheet, save_images
-from .images import SAMPLE, load_images
+from . import images
 from .judge import CHUNK, frechet_distance, judge, shares
 from .recipe import Budget, Data, Facts, Options, Recipe, Sampling, hold_out
 from .run import Opened, Run
@@ -70,12 +70,12 @@ class Frames(Callback):
         self.epochs.append(row["epoch"])
 
     def state_dict(self) -> dict[str, Any]:
-        images = np.stack(self.images) if self.images else None
-        return {"images": images, "epochs": self.epochs}
+        kept = np.stack(self.images) if self.images else None
+        return {"images": kept, "epochs": self.epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        images = state["images"]
-        self.images = [] if images is None else list(np.asarray(images).astype(np.uint8))
+        kept = state["images"]
+        self.images = [] if kept is None else list(np.asarray(kept).astype(np.uint8))
         self.epochs = list(state["epochs"])
 
 
@@ -85,7 +85,7 @@ class GeneratorRecipe(Recipe):
     metric = "frechet"
     mode = "min"
     centred: ClassVar[bool] = True  # whether the model's images are −1..1, or else 0..1
-    datasets = ("mnist", SAMPLE)
+    datasets = ("mnist", images.SAMPLE)
     sampling = ("count", "temperature", "out")
 
     def plan(self, sample: bool, preset: str) -> tuple[Budget, float | None, Facts]:
@@ -93,13 +93,13 @@ class GeneratorRecipe(Recipe):
         raise NotImplementedError
 
     def data(self, options: Options) -> Data:
-        there = "mnist" if locate(KNOWN["mnist"], options.data_dir) else SAMPLE
+        there = "mnist" if locate(KNOWN["mnist"], options.data_dir) else images.SAMPLE
         name = options.dataset or there
-        train, test, text = load_images(name, options.data_dir)
+        train, test, text = images.load_images(name, options.data_dir)
         scale = [ToTensor(), Normalize(0.5, 0.5)] if self.centred else [ToTensor()]
         train.transform = test.transform = Compose(scale)
         rest, held_out = hold_out(len(train), min(5000, len(train) // 10))
-        budget, target, facts = self.plan(name == SAMPLE, options.preset)
+        budget, target, facts = self.plan(name == images.SAMPLE, options.preset)
         return Data(text, Subset(train, rest), Subset(train, held_out), test, budget, target, facts)
 
     def example(self, facts: Facts) -> tuple[Any, ...]:
@@ -132,7 +132,7 @@ class GeneratorRecipe(Recipe):
         _plot_shares({"generated": shares(digits), "real": shares(real_digits)}, run.folder)
         floor = judge().look(_first_images(run.data.train, JUDGED, self.centred))[0]
         return {
-            "frechet": round(frechet_distance(features, real), 4),
+            "frechet": round(frechet_distance(features, real), 6),
             "frechet of real digits": round(frechet_distance(floor, real), 4),
             "share of each digit": [round(float(s), 4) for s in shares(digits)],
         }
@@ -140,10 +140,10 @@ class GeneratorRecipe(Recipe):
     def sample(self, opened: Opened, wish: Sampling) -> str:
         count = wish.count or SHEET
         heat = 1.0 if wish.temperature is None else wish.temperature
-        images = draw(opened.model, heat * noise(count, opened.facts["latent"], wish.seed))
+        made = draw(opened.model, heat * noise(count, opened.facts["latent"], wish.seed))
         path = wish.out or opened.folder / f"samples-{wish.seed}.png"
-        save_images(images.numpy(), path)
-        found = np.bincount(judge().classes(images), minlength=10)
+        save_images(made.numpy(), path)
+        found = np.bincount(judge().classes(made), minlength=10)
         read = ", ".join(f"{n} × {digit}" for digit, n in enumerate(found) if n)
         return f"wrote {path}\nThe judge reads: {read}"
 
@@ -222,9 +222,9 @@ def _moving(average: Tensor, value: Tensor, count: Tensor) -> Tensor:
     return average + (value - average) * max(0.005, 9 / (9 + int(count)))
 
 
-def _grey(images: Tensor, centred: bool) -> Tensor:
+def _grey(found: Tensor, centred: bool) -> Tensor:
     """Return images of a loader in 0..1."""
-    return (images + 1) / 2 if centred else images
+    return (found + 1) / 2 if centred else found
 
 
 def _look_at(batches: Iterable[Any], centred: bool) -> tuple[Any, Any]:
