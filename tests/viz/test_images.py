@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from toumei.errors import ToumeiError
+from toumei.viz import images as sheets
 from toumei.viz.images import image_grid, save_animation, save_epoch_sheet, save_images
 
 from .looks import assert_legible, box_of, read, texts_of
@@ -167,3 +168,10 @@ def test_an_animation_that_cannot_be_is_refused(tmp_path: pathlib.Path) -> None:
         with pytest.raises(ToumeiError, match=message):
             save_animation(**given)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_caption_isnt_broken_at_a_no_break_space() -> None:
+    wide = sheets.text_width("taken for 28 %", sheets._CAPTION)
+    broken = sheets._caption("bird, taken for 28\N{NO-BREAK SPACE}%", wide - 0.05)
+    assert broken.split("\n")[-1].endswith("28\N{NO-BREAK SPACE}%")
+    assert broken.count("\n") >= 1

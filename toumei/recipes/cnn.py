@@ -27,7 +27,7 @@ class CNNRecipe(ImageClassifier):
 
     def plan(self, dataset: str, preset: str) -> tuple[Budget, float | None]:
         if preset == "fast":
-            return Budget(epochs=3, batch_size=64, lr=3e-3, samples=7_200), None
+            return Budget(epochs=3, batch_size=64, lr=3e-3, samples=6_000), None
         if dataset == SAMPLE:
             return Budget(epochs=10, batch_size=64, lr=3e-3), _TARGETS[dataset]
         return Budget(epochs=20, batch_size=128, lr=3e-3), _TARGETS[dataset]

@@ -25,9 +25,9 @@ class ResNetRecipe(ImageClassifier):
 
     def plan(self, dataset: str, preset: str) -> tuple[Budget, float | None]:
         if preset == "fast":
-            return Budget(epochs=2, batch_size=64, lr=0.1, samples=4_000), None
+            return Budget(epochs=4, batch_size=64, lr=0.1, samples=1_500), None
         if dataset == SAMPLE:
-            return Budget(epochs=5, batch_size=64, lr=0.1), 0.98
+            return Budget(epochs=5, batch_size=64, lr=0.1), 0.975
         return Budget(epochs=60, batch_size=128, lr=0.2), 0.9125
 
     def augmentation(self, dataset: str) -> list[Transform]:

@@ -247,7 +247,7 @@ def _inches(found: np.ndarray) -> tuple[float, float]:
 def _caption(text: str, inches: float) -> str:
     """Break a caption between words into lines of a cell's width; at most four, cut to it."""
     lines = [""]
-    for word in text.split():  # a no-break space splits no word
+    for word in filter(None, text.replace("\n", " ").split(" ")):  # a no-break space splits no word
         longer = f"{lines[-1]} {word}".lstrip()
         if text_width(longer, _CAPTION) <= inches + 1e-9:
             lines[-1] = longer
