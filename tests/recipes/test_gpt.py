@@ -130,8 +130,8 @@ def test_it_learns(run: Run) -> None:
     history = run.trainer.history
     counts = np.array(list(Counter(embedded_text()).values()))
     p = counts / counts.sum()
-    assert history["loss"][-1] < 0.87 * history["loss"][0]
-    assert history["validation_loss"][-1] < -(p * np.log(p)).sum() - 0.1
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
+    assert history["validation_loss"][-1] < -(p * np.log(p)).sum() - 0.3
 
 
 def test_what_it_leaves(run: Run) -> None:
