@@ -37,7 +37,7 @@ class LSTMRecipe(LanguageModel):
         if preset == "fast":
             small = model | {"hidden": 128}
             return Plan(Budget(epochs=6, batch_size=16, lr=5e-3), None, small)
-        return Plan(Budget(epochs=12, batch_size=16, lr=5e-3), 1.65 if real else 1.5, model)
+        return Plan(Budget(epochs=12, batch_size=16, lr=5e-3), 1.65 if real else 1.55, model)
 
     def model(self, facts: Facts) -> CharRNN:
         return CharRNN(len(vocabulary_of(facts)), **facts["model"])

@@ -38,6 +38,7 @@ Floats = NDArray[Any]
 
 PASSAGE = 600  # characters of the test part that are drawn with their losses
 GLANCE = 160  # characters that are written after each epoch
+BEGIN = "\n\n"  # what a model goes on from without a prompt: a new paragraph
 
 
 class Plan(NamedTuple):
@@ -290,7 +291,7 @@ class LanguageModel(TextRecipe):
     def continued(self, model: nn.Module, facts: Facts, wish: Sampling) -> list[str]:
         """Return what the model writes after a prompt, several times if wished."""
         vocabulary = vocabulary_of(facts)
-        prompt = encode(vocabulary, wish.prompt or "\n", "prompt")
+        prompt = encode(vocabulary, wish.prompt or BEGIN, "prompt")
         return [vocabulary.decode(ids) for ids in write(self.reader(model, facts), prompt, wish)]
 
     def watchers(self, run: Run) -> list[Callback]:
