@@ -147,3 +147,9 @@ def test_refusals(call: Callable[[], Any], words: str) -> None:
     with pytest.raises(tm.errors.OpError) as caught:
         call()
     assert words in caught.value.message
+
+
+def test_an_infinite_gradient_of_max_pool_stays_at_its_place() -> None:
+    x = tm.tensor([[[1.0, 3.0, 2.0, 0.0]]], requires_grad=True)
+    F.max_pool1d(x, 2).backward(tm.tensor([[[float("inf"), 1.0]]]))
+    assert x.grad is not None and x.grad.tolist() == [[[0.0, float("inf"), 1.0, 0.0]]]

@@ -203,9 +203,9 @@ class PutTaps(Pooling):
 
     def forward(self, xp: Any, g: Array, found: Array) -> Array:
         self.full(Spec(g.shape, g.dtype))
-        total = self.grown(g)
+        total, zero = self.grown(g), g.dtype.type(0)
         for tap, place in self.taps():
-            total[place] += g * (found == tap)
+            total[place] += xp.where(found == tap, g, zero)  # g may be infinite
         return self.cropped(total)
 
     def infer(self, g: Spec, found: Spec) -> Spec:

@@ -33,7 +33,6 @@ from .images import SAMPLE, ImageClassifier, one_cycle
 from .recipe import Budget, Data, Facts, Options
 from .run import Run
 
-_SHOWN = 8  # test images whose attention is drawn
 _SIZES = {  # of the model, by data set
     SAMPLE: {"patch": 7, "depth": 4, "heads": 4, "dim": 64, "inner": 128},
     "mnist": {"patch": 4, "depth": 4, "heads": 4, "dim": 64, "inner": 128},
@@ -94,10 +93,12 @@ class ViTRecipe(ImageClassifier):
         from ..viz.images import save_images
 
         figures = super().report(run)
-        images, names = run.data.test.images[:_SHOWN], run.facts["classes"]
+        names = run.facts["classes"]
+        classes, firsts = np.unique(run.data.test.labels, return_index=True)
+        images = run.data.test.images[firsts]
         maps = class_attention(cast(ViT, run.model), self.prepared(images, run.facts))
         shown, labels = [], []
-        for image, layers, label in zip(images, maps, run.data.test.labels, strict=False):
+        for label, image, layers in zip(classes, images, maps, strict=True):
             shown += [overlaid(image, None), *(overlaid(image, weights) for weights in layers)]
             labels += [names[label], *(f"layer {k + 1}" for k in range(len(layers)))]
         title = "Where the class token looks (mean of the heads): bright where it looks most"
