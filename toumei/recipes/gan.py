@@ -50,10 +50,10 @@ class GANRecipe(GeneratorRecipe):
 
     def plan(self, sample: bool, preset: str) -> tuple[Budget, float | None, Facts]:
         if preset == "fast":
-            return Budget(epochs=6, batch_size=64, lr=4e-3, samples=20_000), None, network(24)
+            return Budget(epochs=4, batch_size=32, lr=4e-3, samples=7200), None, network(24)
         if sample:
-            return Budget(epochs=20, batch_size=64, lr=5e-4), None, network(32)
-        return Budget(epochs=25, batch_size=64, lr=2e-4), None, network(64)
+            return Budget(epochs=16, batch_size=32, lr=4e-3), 6.0, network(32)
+        return Budget(epochs=20, batch_size=64, lr=2e-3), 4.0, network(64)
 
     def model(self, facts: Facts) -> DCGAN:
         return DCGAN(facts["latent"], facts["width"])
@@ -61,7 +61,7 @@ class GANRecipe(GeneratorRecipe):
     def trainer(self, model: nn.Module, budget: Budget, steps_per_epoch: int) -> Trainer:
         betas = (0.5, 0.999)
         generator = optim.Adam(model.generator.parameters(), budget.lr, betas)
-        discriminator = optim.Adam(model.discriminator.parameters(), budget.lr / 8, betas)
+        discriminator = optim.Adam(model.discriminator.parameters(), budget.lr / 2, betas)
         steps = budget.epochs * steps_per_epoch
         more = averaged(model, generator, discriminator, steps)
         return DCGANTrainer(model, generator, discriminator, **more)
