@@ -62,7 +62,7 @@ def test_train_writes_its_files(run: pathlib.Path) -> None:
 def test_evaluate_gives_the_figure_of_the_summary(run: pathlib.Path) -> None:
     result = call("evaluate", str(run))
     value = json.loads((run / "summary.json").read_text())["value"]
-    assert result.exit_code == 0 and f"{value:.4f}" in result.output
+    assert result.exit_code == 0 and f"{value:#.4g}" in result.output
 
 
 def test_plot_draws_several_runs(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -88,6 +88,10 @@ def test_resume_of_a_finished_run_changes_nothing(run: pathlib.Path) -> None:
         (["train", "mlp", "--epochs", "0"], "0 is not in the range"),
         (["train", "mlp", "--batch-size", "100000"], "more than all 7200 samples"),
         (["train", "mlp", "--data-dir", "/no/such/folder"], "does not exist"),
+        (["train", "mlp", "--lr", "nan"], "nan is not a finite number"),
+        (["train", "mlp", "--lr", "inf"], "inf is not a finite number"),
+        (["sample", ".", "--temperature", "nan"], "nan is not a finite number"),
+        (["sample", ".", "--count", "100000"], "100000 is not in the range"),
         (["plot", "/no/such/run"], "does not exist"),
         (["data", "fetch", "imagenet"], "unknown data set 'imagenet'"),
     ],
@@ -198,6 +202,37 @@ def test_a_run_does_not_go_on_with_other_data(
         result = call("train", "--resume", str(run), "--data-dir", str(tmp_path), "--quiet")
         assert result.exit_code == 0, result.output
     assert call("train", "--resume", str(run), "--quiet").exit_code == 0
+
+
+def test_a_run_is_not_evaluated_with_other_data(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    content = json.loads((other / "run.json").read_text())
+    content["facts"]["mean"] = [0.5]
+    (other / "run.json").write_text(json.dumps(content))
+    result = call("evaluate", str(other))
+    assert result.exit_code == 1 and "was trained on other data than" in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("run.json", '{"recipe": "mlp", "facts": {}}', "run.json is damaged: it has no 'classes'"),
+        ("run.json", "[1]", "run.json is damaged"),
+        ("run.json", '{"recipe": "ml', "run.json is damaged"),
+        ("model.safetensors", "x", "model.safetensors is cut short, damaged"),
+        ("model.safetensors", None, "holds no finished run: there is no model.safetensors"),
+    ],
+)
+def test_a_damaged_run_is_refused(
+    run: pathlib.Path, tmp_path: pathlib.Path, name: str, content: str | None, words: str
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    (other / name).unlink() if content is None else (other / name).write_text(content)
+    for args in (["predict", str(other), "seven.png"], ["evaluate", str(other)]):
+        result = call(*args)
+        assert result.exit_code == 1 and words in result.output.replace("\n", " "), result.output
 
 
 def test_out_must_not_be_a_file(tmp_path: pathlib.Path) -> None:

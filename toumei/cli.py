@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pathlib
 import sys
 from dataclasses import replace
@@ -38,6 +39,16 @@ class _Commands(click.Group):
             raise click.ClickException(error.message) from error
 
 
+class _Finite(click.FloatRange):
+    """A number within a range, which "nan" and "inf" are not, although Python reads them."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True)
 NEW = click.Path(file_okay=False, path_type=pathlib.Path)
 FILE = click.Path(dir_okay=False, path_type=pathlib.Path)
@@ -62,7 +73,7 @@ def main() -> None:
 @click.argument("recipe", type=click.Choice(NAMES), required=False)
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the training data.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples per step.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Largest learning rate.")
+@click.option("--lr", type=_Finite(0, min_open=True), help="Largest learning rate.")
 @click.option("--samples", type=click.IntRange(1), help="Train on so many samples only.")
 @click.option("--fast", "preset", flag_value="fast", default="default", type=str,
               help="About a minute of training that visibly learns.")  # fmt: skip
@@ -73,7 +84,7 @@ def main() -> None:
     "--data-dir", type=FOLDER, help="Where the full data sets are.  [default: $TOUMEI_DATA]"
 )
 @click.option("--resume", type=RUN, metavar="RUN", help="Go on with a run that was cut off.")
-@click.option("--checkpoint-every", type=click.FloatRange(0), default=30.0, show_default=True,
+@click.option("--checkpoint-every", type=_Finite(0), default=30.0, show_default=True,
               metavar="SECONDS", help="How much work a kill may cost.")  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write event files too: RUN/tensorboard.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
@@ -246,9 +257,9 @@ def predict(run: pathlib.Path, line: str, out: pathlib.Path | None) -> None:
 
 @main.command()
 @click.argument("run", type=RUN)
-@click.option("--count", type=click.IntRange(1), help="How many samples.")
-@click.option("--length", type=click.IntRange(1), help="Characters of a text.")
-@click.option("--temperature", type=click.FloatRange(0),
+@click.option("--count", type=click.IntRange(1, 10_000), help="How many samples.")
+@click.option("--length", type=click.IntRange(1, 1_000_000), help="Characters of a text.")
+@click.option("--temperature", type=_Finite(0),
               help="Below 1 likelier, above 1 more daring; 0 takes the likeliest.")  # fmt: skip
 @click.option("--prompt", help="How a text begins.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same samples.")
@@ -335,15 +346,15 @@ def _label(run: pathlib.Path, runs: tuple[pathlib.Path, ...]) -> str:
 @click.option("--data-dir", type=FOLDER, help="Where the full data sets are now.")
 def evaluate(run: pathlib.Path, data_dir: str | None) -> None:
     """Measure the weights of a finished RUN on its test set."""
-    from .io.safetensors import load
-
     name, options = open_run(run)
+    finished = open_finished(run)
     opened = Run(find(name), run, _with_data(options, data_dir))
-    opened.trainer.evaluated.load_state_dict(load(run / "model.safetensors"))
+    opened.check_facts(finished.facts)
+    opened.trainer.evaluated.load_state_dict(finished.model.state_dict())
     values = opened.trainer.evaluate(opened.test)
     click.echo(f"data  {opened.data.text}, test part")
     for metric, value in values.items():
-        click.echo(f"{metric:12}  {value:.4f}")
+        click.echo(f"{metric:12}  {value:#.4g}")
 
 
 @main.command()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..data import DataLoader
     from ..nn import Module
 
+_WHERE = "name the folder of its data with --data-dir (an empty one stands for the embedded sample)"
+
 
 class Run:
     """A recipe under way in a folder: model, loaders, trainer, and what to write where."""
@@ -69,10 +71,20 @@ class Run:
         if content["samples"] != len(self.data.train):
             raise LoadError(
                 f"{self.folder} was trained on {content['samples']:,} samples, but {self.data.text}"
-                f" has {len(self.data.train):,}: name the folder of its data with --data-dir "
-                "(an empty one stands for the embedded sample)"
+                f" has {len(self.data.train):,}: {_WHERE}"
             )
         self.trainer.load_state_dict(content["state"])
+
+    def check_facts(self, facts: Facts) -> None:
+        """Refuse data that are not those of a finished run in the folder, whose facts are given.
+
+        Raises:
+            LoadError: the data have other facts.
+        """
+        if facts != json.loads(json.dumps(self.facts)):
+            raise LoadError(
+                f"{self.folder} was trained on other data than {self.data.text}: {_WHERE}"
+            )
 
     def fit(self, *watchers: Callback) -> dict[str, Any]:
         """Train to the end, measure once on the test set, write the rest; return the summary."""
@@ -140,9 +152,11 @@ def open_finished(folder: pathlib.Path) -> Opened:
     try:
         content = json.loads(paths[0].read_text())
         recipe, facts = find(content["recipe"]), content["facts"]
-    except (ValueError, KeyError, TypeError) as error:
+        model = recipe.model(facts)
+    except KeyError as error:
+        raise LoadError(f"{paths[0]} is damaged: it has no {error}") from error
+    except (OSError, ValueError, TypeError, IndexError) as error:
         raise LoadError(f"{paths[0]} is damaged: {error}") from error
-    model = recipe.model(facts)
     model.load_state_dict(load(paths[1]))
     return Opened(recipe, folder, facts, model.eval())
 
