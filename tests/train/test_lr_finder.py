@@ -229,6 +229,10 @@ def test_what_makes_no_sense_is_refused() -> None:
             find_lr(trainer, loader, **options)  # type: ignore[arg-type]
     with pytest.raises(ToumeiError, match="the loader has no batches"):
         find_lr(trainer, [])
+    trainer.accumulate_step = lambda batch: {"loss_d": batch[0], "loss_g": batch[0]}  # type: ignore
+    with pytest.raises(ToumeiError, match=r"has no single loss .* but loss_d, loss_g"):
+        find_lr(trainer, loader)
+    del trainer.accumulate_step
     nan = [(tm.tensor([[float("nan")]]), tm.tensor([[1.0]]))]
     with pytest.raises(ToumeiError, match="not finite after 0 steps"):
         find_lr(trainer, nan)

@@ -95,7 +95,8 @@ def find_lr(
 
     Raises:
         ValueError: the range or the number of steps makes no sense.
-        ToumeiError: there are no batches, or the loss is not finite from the start.
+        ToumeiError: there are no batches, the loss is not finite from the start, or the trainer
+            has several (as those of GANs).
 
     >>> import toumei as tm
     >>> x = tm.linspace(-1, 1, 64).reshape(-1, 1)
@@ -148,10 +149,20 @@ def _sweep(trainer: Trainer, batches: Iterator[Any], rates: Sequence[float]) -> 
 
 def _step(trainer: Trainer, batches: Iterator[Any]) -> float:
     """Train until the optimiser has made a step; return the mean loss of its batches."""
-    losses = [float(trainer.training_step(next(batches))["loss"])]
+    losses = [_loss(trainer, next(batches))]
     while trainer.waiting:
-        losses.append(float(trainer.training_step(next(batches))["loss"]))
+        losses.append(_loss(trainer, next(batches)))
     return sum(losses) / len(losses)
+
+
+def _loss(trainer: Trainer, batch: Any) -> float:
+    values = trainer.training_step(batch)
+    if "loss" not in values:
+        raise ToumeiError(
+            f"find_lr: {type(trainer).__name__} has no single loss that a rate could make fall, "
+            f"but {', '.join(values)}"
+        )
+    return float(values["loss"])
 
 
 def _endless(loader: Iterable[Any]) -> Iterator[Any]:
