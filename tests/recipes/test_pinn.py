@@ -81,5 +81,7 @@ def test_predict_needs_the_folder_alone(run: Run, tmp_path: pathlib.Path) -> Non
                         ("2 0.5", "the network knows")]:  # fmt: skip
         with pytest.raises(ToumeiError, match=words):
             opened.recipe.predict(opened, line, None)
+    with pytest.raises(ToumeiError, match="there is no picture for --out"):
+        opened.recipe.predict(opened, "-0.5, 0", tmp_path / "field.png")
     with pytest.raises(ToumeiError, match="holds no run"):
         open_finished(tmp_path)

@@ -236,7 +236,8 @@ def test_predict_needs_the_folder_alone(run: Run, tmp_path: pathlib.Path) -> Non
     opened = open_finished(run.folder)
     picture = tmp_path / "look.png"
     answer = opened.recipe.predict(opened, "March 3, 2017", picture).splitlines()
-    assert len(answer) == 2 and answer[0][4] == "-" and answer[1].startswith("log-probability -")
+    assert len(answer) == 3 and answer[2] == f"wrote {picture}"
+    assert answer[0][4] == "-" and answer[1].startswith("log-probability -")
     assert picture.read_bytes()[:4] == b"\x89PNG"
     noted = opened.recipe.predict(opened, "märz 3, 2017%", None).splitlines()
     assert noted[2] == "not in the vocabulary: ä, z, %"

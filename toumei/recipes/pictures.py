@@ -32,8 +32,8 @@ def read_picture(path: str) -> Image:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     file = pathlib.Path(path).expanduser()
-    if not file.is_file():
-        what = "is a folder" if file.is_dir() else "is not there"
+    if not path or not file.is_file():  # "" would be this folder
+        what = "is a folder" if path and file.is_dir() else "is not there"
         raise ToumeiError(f"the input is an image file, such as seven.png: {path!r} {what}")
     try:
         with Image.open(file) as opened:

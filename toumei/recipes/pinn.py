@@ -70,7 +70,7 @@ class PINNTrainer(Trainer):
         inside, border, value = batch
         residual = burgers_residual(self.model, inside[:, :1], inside[:, 1:], NU)
         equation = (residual * residual).mean()
-        edge = F.mse_loss(self.model(border[:, :1], border[:, 1:]), value)
+        edge = self.loss(self.model(border[:, :1], border[:, 1:]), value)
         loss = equation + BORDER * edge
         self.backward(loss, len(inside))
         parts = {"loss": loss, "equation": equation, "border": edge}
@@ -137,6 +137,8 @@ class PINNRecipe(Recipe):
         return {}
 
     def predict(self, opened: Opened, line: str, out: pathlib.Path | None) -> str:
+        if out is not None:
+            raise ToumeiError("the PINN's answer is a number: there is no picture for --out")
         try:
             x, t = (float(word) for word in line.replace(",", " ").split())
         except ValueError:

@@ -295,6 +295,8 @@ class TranslateRecipe(Recipe):
         lines += [f"log-probability {answer.log_probability:.3f}"]
         if unknown:
             lines += [f"not in the vocabulary: {', '.join(unknown)}"]
+        if out is not None:
+            lines += [f"wrote {out}"]
         return "\n".join(lines)
 
 
