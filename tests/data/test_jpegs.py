@@ -18,11 +18,11 @@ COLOURS = [(200, 30, 40), (10, 180, 90), (20, 60, 220)]
 LABELS = [3, 0, 9]
 
 
-def packed(part: str, count: int, first: int = 0) -> dict[str, Any]:
+def packed(part: str, count: int, first: int = 0, side: int = 32) -> dict[str, Any]:
     """Return `count` JPEGs, each of one colour on its upper half and black below."""
     files = []
     for k in range(count):
-        pixels = np.zeros((32, 32, 3), np.uint8)
+        pixels = np.zeros((side, side, 3), np.uint8)
         pixels[:16] = COLOURS[(first + k) % 3]
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
@@ -122,6 +122,9 @@ def test_a_damaged_image_is_named(home: Path) -> None:
     content["jpeg_train"][start : start + 8] = 0
     write(home, content)
     with pytest.raises(DataError, match="image 1 can't be decoded"):
+        CIFAR10(home)
+    write(home, packed("train", 3, side=1))
+    with pytest.raises(DataError, match=r"image 0 can't be decoded \(it has 1 x 1 pixels\)"):
         CIFAR10(home)
     write(home, packed("test", 2))
     with pytest.raises(DataError, match="holds no CIFAR-10 as JPEGs"):

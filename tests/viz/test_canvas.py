@@ -112,6 +112,12 @@ def test_axes_lie_where_they_were_put(tmp_path: pathlib.Path) -> None:
     assert box_of(found, (255, 0, 0)) == (30, 60, 90, 180)
 
 
+def test_the_name_says_the_format_in_either_case(tmp_path: pathlib.Path) -> None:
+    for name, start in (("a.PNG", b"\x89PNG"), ("a.Pdf", b"%PDF"), ("a", b"\x89PNG")):
+        save_figure(blank_figure(1, 1), tmp_path / name)
+        assert (tmp_path / name).read_bytes()[:4] == start
+
+
 def test_a_figure_is_written_whole_or_not_at_all(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"old")

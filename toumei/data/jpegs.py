@@ -83,6 +83,8 @@ def _decoded(path: Path, blob: Any, offsets: Any) -> Pixels:
     for i in range(len(images)):
         try:
             with Image.open(io.BytesIO(blob[places[i] : places[i + 1]].tobytes())) as picture:
+                if picture.size != (32, 32):  # one of 1 x 1 would be spread over all pixels
+                    raise ValueError(f"it has {picture.width} x {picture.height} pixels")
                 images[i] = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
         except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"{path} is damaged: image {i} can't be decoded ({error})") from error

@@ -82,7 +82,7 @@ def inner_axes(page: Axes, x: float, y: float, width: float, height: float) -> A
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure to a file, whole or not at all; the name's ending says which format."""
     buffer = io.BytesIO()
-    kind = os.path.splitext(os.fspath(path))[1].lstrip(".") or "png"
+    kind = os.path.splitext(os.fspath(path))[1].lstrip(".").lower() or "png"
     if kind not in (known := figure.canvas.get_supported_filetypes()):
         raise ToumeiError(
             f"{os.fspath(path)}: no picture can be a .{kind} file; there are {', '.join(known)}"
