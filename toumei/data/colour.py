@@ -80,7 +80,7 @@ class ColorJitter(Transform):
     Args:
         brightness, contrast, saturation: the range (smallest, largest) of the factor f; a number
             d means (max(0, 1 − d), 1 + d), and 0 no change.
-        hue: the range of the turn, within (−0.5, 0.5); d means (−d, d).
+        hue: the range of the turn, within [−0.5, 0.5]; d means (−d, d).
 
     Raises:
         ValueError: a range is reversed or makes no sense; an image has not 1 or 3 channels.
@@ -138,5 +138,5 @@ def _turns(hue: float | Sequence[float]) -> tuple[float, float] | None:
     """Return the range of the hue's turn; None where nothing changes."""
     limits = (-hue, hue) if isinstance(hue, int | float) else tuple(hue)
     if len(limits) != 2 or not -0.5 <= limits[0] <= limits[1] <= 0.5:
-        raise ValueError(f"ColorJitter: hue must rise within (-0.5, 0.5), it is {hue}")
+        raise ValueError(f"ColorJitter: hue must rise within -0.5 to 0.5, it is {hue}")
     return None if limits == (0, 0) else (float(limits[0]), float(limits[1]))

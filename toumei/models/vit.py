@@ -69,8 +69,6 @@ class ViT(nn.Module):
 
     z₀ = [class; E·x₁; …; E·x_P] + positions;  z = blocks(z₀);  y = W·ln(z)_class + b
 
-    Where the class token looks: `attention_of_class`.
-
     Shape: (N, channels, image_size, image_size) -> (N, classes) scores
 
     Args:

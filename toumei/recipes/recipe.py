@@ -29,7 +29,7 @@ Facts = Mapping[str, Any]
 class Options:
     """How a recipe is run; what is None takes the recipe's own value."""
 
-    preset: str = "default"
+    preset: str = "default"  # or "fast": about a minute that visibly learns
     dataset: str | None = None
     epochs: int | None = None
     batch_size: int | None = None
@@ -80,7 +80,7 @@ class Sampling:
         count: how many samples.
         length: characters of a text.
         temperature: divides the scores: below 1 likelier, above 1 more daring.
-        prompt: how a text begins, or which class to draw.
+        prompt: how a text begins.
         out: the file of a picture.
         seed: same seed, same samples.
     """
@@ -101,7 +101,6 @@ class Recipe:
     metric: str  # the column of the history that the figure is measured in
     mode: str = "max"  # whether a larger ("max") or a smaller ("min") metric is better
     source: str  # where the figure to reach is published
-    presets: tuple[str, ...] = ("default", "fast")  # "fast" takes a minute, and visibly learns
     datasets: tuple[str, ...] = ()  # what --data may name; none: there is one only
     sampling: tuple[str, ...] = ()  # the fields of Sampling that `sample` heeds, besides the seed
 
