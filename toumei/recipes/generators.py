@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterable
+from copy import copy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import nn
 from ..autograd import no_grad
-from ..data import Compose, Normalize, Subset, ToTensor
+from ..data import Compose, Normalize, RandomAffine, Subset, ToTensor
 from ..data.files import KNOWN, locate
 from ..device import Generator
 from ..ops import from_numpy, randn
@@ -28,6 +29,8 @@ from .judge import CHUNK, frechet_distance, judge, shares
 from .recipe import Budget, Data, Facts, Options, Recipe, Sampling, hold_out
 from .run import Opened, Run
 
+# What an opponent learns by heart teaches the generator nothing: few digits are varied.
+VARIATION = RandomAffine(8, (0.04, 0.04), (0.93, 1.07), (-6, 6))
 JUDGED = 2000  # digits that are generated to be judged
 SHOWN = 64  # digits that are kept of each epoch
 SHEET = 100  # digits of the final sheet
@@ -84,6 +87,7 @@ class GeneratorRecipe(Recipe):
 
     metric = "frechet"
     mode = "min"
+    varied: ClassVar[bool] = True  # whether the embedded digits are turned and moved a little
     centred: ClassVar[bool] = True  # whether the model's images are −1..1, or else 0..1
     datasets = ("mnist", images.SAMPLE)
     sampling = ("count", "temperature", "out")
@@ -98,9 +102,14 @@ class GeneratorRecipe(Recipe):
         train, test, text = images.load_images(name, options.data_dir)
         scale = [ToTensor(), Normalize(0.5, 0.5)] if self.centred else [ToTensor()]
         train.transform = test.transform = Compose(scale)
+        changed = copy(train)
+        if name == images.SAMPLE and self.varied:
+            changed.transform = Compose([VARIATION, *scale])
         rest, held_out = hold_out(len(train), min(5000, len(train) // 10))
         budget, target, facts = self.plan(name == images.SAMPLE, options.preset)
-        return Data(text, Subset(train, rest), Subset(train, held_out), test, budget, target, facts)
+        return Data(
+            text, Subset(changed, rest), Subset(train, held_out), test, budget, target, facts
+        )
 
     def example(self, facts: Facts) -> tuple[Any, ...]:
         return ((1, facts["latent"]),)

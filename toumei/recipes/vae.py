@@ -62,6 +62,7 @@ class VAERecipe(GeneratorRecipe):
     title = "VAE on MNIST"
     metric = "loss"
     source = "PyTorch example vae: 105 nats per image on full MNIST after 10 epochs"
+    varied = False  # here the digits themselves give the lower loss
     centred = False
 
     def plan(self, sample: bool, preset: str) -> tuple[Budget, float | None, Facts]:
@@ -69,8 +70,8 @@ class VAERecipe(GeneratorRecipe):
         if preset == "fast":
             return Budget(epochs=15, batch_size=100, lr=2e-3, samples=20_000), None, facts
         if sample:
-            return Budget(epochs=60, batch_size=100, lr=2e-3), 112.0, facts
-        return Budget(epochs=30, batch_size=128, lr=2e-3), 104.0, facts
+            return Budget(epochs=60, batch_size=100, lr=2e-3), 110.0, facts
+        return Budget(epochs=30, batch_size=128, lr=2e-3), 105.0, facts
 
     def model(self, facts: Facts) -> VAE:
         return VAE(784, facts["hidden"], facts["latent"])
