@@ -139,10 +139,10 @@ class GeneratorRecipe(Recipe):
         features, digits = judge().look(made)
         real, real_digits = _look_at(run.test, self.centred)
         _plot_shares({"generated": shares(digits), "real": shares(real_digits)}, run.folder)
-        floor = judge().look(_first_images(run.data.train, JUDGED, self.centred))[0]
+        held_out, _ = _look_at(run.validation, self.centred)
         return {
             "frechet": round(frechet_distance(features, real), 6),
-            "frechet of real digits": round(frechet_distance(floor, real), 4),
+            "frechet of real digits": round(frechet_distance(held_out, real), 4),
             "share of each digit": [round(float(s), 4) for s in shares(digits)],
         }
 
@@ -241,12 +241,6 @@ def _look_at(batches: Iterable[Any], centred: bool) -> tuple[Any, Any]:
     seen = [judge().look(_grey(batch[0], centred)) for batch in batches]
     features, digits = zip(*seen, strict=True)
     return np.concatenate(features), np.concatenate(digits)
-
-
-def _first_images(dataset: Any, count: int, centred: bool) -> Tensor:
-    """Return the first images of a data set, 0..1."""
-    batch = dataset.__getitems__(list(range(min(count, len(dataset)))))
-    return _grey(batch.columns[0], centred)
 
 
 def _plot_shares(of: dict[str, Any], folder: pathlib.Path) -> None:
