@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -233,6 +234,26 @@ def test_a_damaged_run_is_refused(
     for args in (["predict", str(other), "seven.png"], ["evaluate", str(other)]):
         result = call(*args)
         assert result.exit_code == 1 and words in result.output.replace("\n", " "), result.output
+
+
+def test_a_run_without_its_checkpoint_is_not_called_no_run(
+    run: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run, other, ignore=shutil.ignore_patterns("last.safetensors"))
+    for args in (["evaluate", str(other)], ["train", "--resume", str(other)]):
+        result = call(*args)
+        assert result.exit_code == 1 and "has lost its checkpoint" in result.output
+
+
+@pytest.mark.parametrize("recipe", ["mlp", "pinn"])
+def test_a_training_that_diverges_says_so(recipe: str, tmp_path: pathlib.Path) -> None:
+    few = ("--samples", "1000", "--epochs", "1", "--lr", "1e30")
+    data = ("--data", "sample") if recipe == "mlp" else ()
+    with np.errstate(all="ignore"):
+        result = call("train", recipe, *few, *data, "--out", str(tmp_path), "--quiet")
+    assert result.exit_code == 1 and "the training diverged" in result.output, result.output
+    assert not (tmp_path / "model.safetensors").exists()
 
 
 def test_out_must_not_be_a_file(tmp_path: pathlib.Path) -> None:

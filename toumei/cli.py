@@ -183,7 +183,7 @@ def _fit(run: Run, quiet: bool, tensorboard: bool) -> None:
         count = sum(p.numel() for p in run.model.parameters())
         budget = run.budget
         console.print(
-            f"budget  {budget.epochs} epochs, batches of {budget.batch_size}, learning rate "
+            f"budget  {_epochs(budget.epochs)}, batches of {budget.batch_size}, learning rate "
             f"{budget.lr:g}, {count:,} parameters",
             soft_wrap=True,
         )
@@ -222,11 +222,14 @@ def _verdict(summary: dict[str, Any]) -> str:
     if target is not None:
         reached = value >= target if summary["mode"] == "max" else value <= target
         aim = f"(aim: {target:.4g}, {'reached' if reached else 'missed'}) "
-    epochs = f"{summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}"
     return (
         f"result  {summary['metric']} [bold]{value:.4g}[/bold] {aim}"
-        f"after {epochs}, {summary['seconds']:.0f} s"
+        f"after {_epochs(summary['epochs'])}, {summary['seconds']:.0f} s"
     )
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' * (count != 1)}"
 
 
 def _further_figures(summary: dict[str, Any]) -> str:

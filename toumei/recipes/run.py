@@ -8,8 +8,10 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..device import manual_seed
-from ..errors import LoadError
+from ..errors import LoadError, ToumeiError
 from ..io.checkpoint import load_checkpoint
 from ..io.files import write_whole
 from ..io.safetensors import load, save
@@ -87,19 +89,34 @@ class Run:
             )
 
     def fit(self, *watchers: Callback) -> dict[str, Any]:
-        """Train to the end, measure once on the test set, write the rest; return the summary."""
+        """Train to the end, measure once on the test set, write the rest; return the summary.
+
+        Raises:
+            ToumeiError: the training diverged.
+        """
         # Those who watch remember nothing over a resume, so they stand outside of the state.
         trainer = self.trainer
         trainer.watchers += watchers
         _write_json(self.folder / "run.json", {"recipe": self.recipe.name, "facts": self.facts})
         trainer.fit(self.train, self.validation, epochs=self.budget.epochs)
         self.model = trainer.evaluated.eval()
-        self.model.load_state_dict(load(self.folder / "checkpoint" / "best.safetensors"))
+        self.model.load_state_dict(self._best_weights())
         save(self.model.state_dict(), self.folder / "model.safetensors")
         value = trainer.evaluate(self.test)[self.recipe.metric]
         summary = self.summary(value) | self.recipe.report(self)
         _write_json(self.folder / "summary.json", summary)
         return summary
+
+    def _best_weights(self) -> dict[str, Any]:
+        """Return the weights of the best epoch; there are none, or NaNs, if training diverged."""
+        path = self.folder / "checkpoint" / "best.safetensors"
+        weights: dict[str, Any] = load(path) if path.exists() else {}
+        if not weights or not all(np.isfinite(w.numpy()).all() for w in weights.values()):
+            raise ToumeiError(
+                "the training diverged: after no epoch the weights and the validation's figures "
+                f"were finite. Take a smaller learning rate than {self.budget.lr:g} (--lr)"
+            )
+        return weights
 
     def summary(self, value: float) -> dict[str, Any]:
         """Return the facts of the finished run."""
@@ -187,6 +204,8 @@ def open_run(folder: pathlib.Path) -> tuple[str, Options]:
     """
     path = checkpoint_of(folder)
     if not path.exists():
+        if (folder / "run.json").exists():
+            raise LoadError(f"{folder} has lost its checkpoint: there is no {path}")
         raise LoadError(
             f"{folder} holds no run: there is no {path}. "
             f"A new one can start there:  toumei train RECIPE --out {folder}"
