@@ -99,11 +99,13 @@ class ImageClassifier(Recipe):
         from ..viz.classification import plot_confusion, plot_filters, plot_mistakes
 
         test, classes = run.data.test, run.facts["classes"]
-        chances = np.concatenate([_chances(run.model, images) for images, _ in run.test])
-        plot_confusion(
-            test.labels, chances.argmax(1), classes, run.folder / "confusion.png", self.title
+        probabilities = np.concatenate(
+            [_probabilities(run.model, images) for images, _ in run.test]
         )
-        plot_mistakes(test.images, test.labels, chances, classes, run.folder / "mistakes.png")
+        plot_confusion(
+            test.labels, probabilities.argmax(1), classes, run.folder / "confusion.png", self.title
+        )
+        plot_mistakes(test.images, test.labels, probabilities, classes, run.folder / "mistakes.png")
         filters = first_filters(run.model, run.facts["shape"])
         plot_filters(filters, run.folder / "filters.png", "Filters of the first layer")
         return {}
@@ -113,10 +115,10 @@ class ImageClassifier(Recipe):
 
         facts = opened.facts
         image = seen(read_picture(line), facts["dataset"], facts["shape"])
-        chances = _chances(opened.model, self.prepared(image[None], facts))[0]
-        best = np.argsort(-chances, kind="stable")[:5].tolist()
+        probabilities = _probabilities(opened.model, self.prepared(image[None], facts))[0]
+        best = np.argsort(-probabilities, kind="stable")[:5].tolist()
         names = [facts["classes"][k] for k in best]
-        answer = bars(names, [float(chances[k]) for k in best])
+        answer = bars(names, [float(probabilities[k]) for k in best])
         if out is None:
             return answer
         self.draw(opened.model, image, names[0], facts, out)
@@ -165,10 +167,10 @@ def one_cycle(
 
 
 @no_grad()
-def _chances(model: nn.Module, images: Any) -> np.ndarray[Any, Any]:
+def _probabilities(model: nn.Module, images: Any) -> np.ndarray[Any, Any]:
     """Return the probability of each class.  Shape: (n, channels, height, width) -> (n, classes)"""
-    chances: np.ndarray[Any, Any] = model(images).softmax(1).numpy()
-    return chances
+    probabilities: np.ndarray[Any, Any] = model(images).softmax(1).numpy()
+    return probabilities
 
 
 def first_filters(model: nn.Module, shape: Sequence[int]) -> np.ndarray[Any, Any]:
