@@ -22,7 +22,7 @@ MASK = tm.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
 
 def small(**options: Any) -> BERT:
     tm.manual_seed(0)
-    sizes = {"vocabulary": 20, "dim": 16, "layers": 2, "heads": 4, "max_length": 8}
+    sizes = {"vocab_size": 20, "dim": 16, "layers": 2, "heads": 4, "max_length": 8}
     return BERT(**(sizes | options)).eval()
 
 
@@ -74,7 +74,7 @@ def test_pooling() -> None:
 
 
 def test_weights_start_as_in_the_paper() -> None:
-    table = small(vocabulary=500).embeddings.word_embeddings.weight
+    table = small(vocab_size=500).embeddings.word_embeddings.weight
     assert table[1:].std().item() == pytest.approx(0.02, rel=0.05)
     assert (table[0] == 0).all()
 

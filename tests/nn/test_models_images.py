@@ -38,7 +38,7 @@ def test_cnn_has_the_size_of_pytorchs_example() -> None:
 
 def test_cnn_of_a_known_filter() -> None:
     """One filter that copies its pixel, one more, and a sum: the result is that of the maxima."""
-    model = CNN(classes=1, size=8, widths=(1, 1), hidden=1).eval()
+    model = CNN(num_classes=1, size=8, widths=(1, 1), hidden=1).eval()
     for name, p in model.named_parameters():
         middle = np.zeros(p.shape, np.float32)
         if "conv" in name and p.ndim == 4:
@@ -132,7 +132,7 @@ def test_vit_b_16_has_the_published_size(undrawn: None) -> None:
 
 def small() -> vit.ViT:
     tm.manual_seed(0)
-    model = vit.ViT(12, 4, depth=2, heads=2, dim=8, classes=3, channels=1).eval()
+    model = vit.ViT(12, 4, depth=2, heads=2, dim=8, num_classes=3, channels=1).eval()
     nn.init.normal_(model.heads[0].weight)  # it starts at zero
     return model
 

@@ -123,7 +123,7 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Weights, Any], Any], tuple[i
     "vgg": (
         lambda: VGG([[4]] * 5, 3, 6, dropout=0, batch_norm=True), vgg, (3, 3, 35, 35)
     ),
-    "vit": (lambda: ViT(12, 4, 2, 2, 8, classes=3, channels=2), vit, (2, 2, 12, 12)),
+    "vit": (lambda: ViT(12, 4, 2, 2, 8, num_classes=3, channels=2), vit, (2, 2, 12, 12)),
 }  # fmt: skip
 
 

@@ -64,6 +64,7 @@ def test_it_learns(run: Run) -> None:
     test = np.stack([image.numpy() for image, _ in run.data.test])
     each = -(test * np.log(mean) + (1 - test) * np.log(1 - mean))  # the best without a look
     summary = json.loads((run.folder / "summary.json").read_text())
+    assert 0 < summary["frechet of real digits"] < summary["frechet"]
     assert summary["value"] < 0.85 * each.sum((1, 2, 3)).mean()
 
 

@@ -45,7 +45,7 @@ def test_predict_draws_where_it_looked(run: Run) -> None:
 
 
 def test_attention_of_the_class_token_finds_the_one_patch_that_differs() -> None:
-    model = ViT(8, 4, depth=1, heads=1, dim=4, classes=2, channels=1).eval()
+    model = ViT(8, 4, depth=1, heads=1, dim=4, num_classes=2, channels=1).eval()
     for p in model.parameters():
         tm.nn.init.zeros_(p)
     # Patches' first number is their sum; query and key are that number, as the norm leaves it.

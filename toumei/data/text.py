@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..ops.creation import from_numpy
 from ..tensor import Tensor
 from .dataset import Batch, Dataset
-from .files import KNOWN, locate, read_checked
+from .files import KNOWN, find, locate, read_checked
 from .keys import Keys, fold, item_keys, seed_key, uniform
 
 Ids = NDArray[np.int64]
@@ -46,18 +46,19 @@ def embedded_text() -> str:
     return lzma.decompress(_BOOK.read_bytes()).decode("ascii")
 
 
-def load_text(root: str | os.PathLike[str] | None = None) -> Text:
+def load_text(root: str | os.PathLike[str] | None = None, name: str | None = None) -> Text:
     """Return tinyshakespeare if the data folder has it, else the embedded text.
 
     Args:
         root: the data folder; else $TOUMEI_DATA, else the user's cache.
+        name: "tinyshakespeare" or "moby-dick", to have that one.
 
     Raises:
-        DataError: tinyshakespeare is there, but cut short or damaged.
+        DataError: tinyshakespeare is asked for and not there, or it is cut short or damaged.
     """
     known = KNOWN["tinyshakespeare"]
-    folder = locate(known, root)
-    if folder is None:
+    folder = find(known, root) if name == known.name else locate(known, root)
+    if folder is None or name == "moby-dick":
         return Text(embedded_text(), "Moby-Dick (Melville, 1851), embedded")
     content = read_checked(known, folder, known.files[0].name)
     return Text(content.decode("utf-8"), f"tinyshakespeare, from {folder}")

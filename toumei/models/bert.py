@@ -26,9 +26,9 @@ class Embeddings(nn.Module):
     """y = dropout(LayerNorm(word + position + segment)).  Shape: (N, L) -> (N, L, D)"""
 
     def __init__(
-        self, vocabulary: int, dim: int, max_length: int, segments: int, dropout: float, eps: float
+        self, vocab_size: int, dim: int, max_length: int, segments: int, dropout: float, eps: float
     ) -> None:
-        self.word_embeddings = nn.Embedding(vocabulary, dim, padding_idx=0)
+        self.word_embeddings = nn.Embedding(vocab_size, dim, padding_idx=0)
         self.position_embeddings = nn.Embedding(max_length, dim)
         self.token_type_embeddings = nn.Embedding(segments, dim)
         self.LayerNorm = nn.LayerNorm(dim, eps)
@@ -149,7 +149,7 @@ class BERT(nn.Module):
     Shape: (N, L) of integers -> (N, L, dim)
 
     Args:
-        vocabulary: how many different tokens there are; number 0 is padding.
+        vocab_size: how many different tokens there are; number 0 is padding.
         dim: numbers per token.
         layers: blocks.
         heads: of each block's attention.
@@ -171,7 +171,7 @@ class BERT(nn.Module):
 
     def __init__(
         self,
-        vocabulary: int = 30522,
+        vocab_size: int = 30522,
         dim: int = 768,
         layers: int = 12,
         heads: int = 12,
@@ -183,7 +183,7 @@ class BERT(nn.Module):
         pooler: bool = True,
     ) -> None:
         inner = 4 * dim if inner is None else inner
-        self.embeddings = Embeddings(vocabulary, dim, max_length, segments, dropout, eps)
+        self.embeddings = Embeddings(vocab_size, dim, max_length, segments, dropout, eps)
         self.encoder = Encoder(layers, dim, heads, inner, dropout, eps)
         self.pooler = Pooler(dim) if pooler else None
         self.apply(_draw)
@@ -284,7 +284,7 @@ class MaskedLM(nn.Module):
 
     scores = E·LayerNorm(GELU(W·h + b)) + c, with E the word embeddings themselves
 
-    Shape: (N, L) of integers -> (N, L, vocabulary)
+    Shape: (N, L) of integers -> (N, L, vocab_size)
 
     Args:
         bert: the encoder.
@@ -310,7 +310,7 @@ class MaskedLM(nn.Module):
 # --- files of the Hugging Face Hub ---------------------------------------------------------------
 
 _OPTIONS = {
-    "vocab_size": "vocabulary", "hidden_size": "dim", "num_hidden_layers": "layers",
+    "vocab_size": "vocab_size", "hidden_size": "dim", "num_hidden_layers": "layers",
     "num_attention_heads": "heads", "intermediate_size": "inner",
     "max_position_embeddings": "max_length", "type_vocab_size": "segments",
     "hidden_dropout_prob": "dropout", "layer_norm_eps": "eps",

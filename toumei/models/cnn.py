@@ -20,10 +20,10 @@ class CNN(nn.Module):
     h = relu(conv₁(x));  h = dropout(relu(maxpool(conv₂(h))));
     y = W₂·dropout(relu(W₁·flatten(h) + b₁)) + b₂
 
-    Shape: (N, channels, size, size) -> (N, classes) scores
+    Shape: (N, channels, size, size) -> (N, num_classes) scores
 
     Args:
-        classes: scores per image.
+        num_classes: scores per image.
         channels: of the images: 1 if grey, 3 if coloured.
         size: height and width of the images, pixels.
         widths: filters of the first and of the second convolution.
@@ -43,7 +43,7 @@ class CNN(nn.Module):
 
     def __init__(
         self,
-        classes: int = 10,
+        num_classes: int = 10,
         channels: int = 1,
         size: int = 28,
         widths: tuple[int, int] = (32, 64),
@@ -60,7 +60,7 @@ class CNN(nn.Module):
         self.dropout1 = nn.Dropout(dropout[0])
         self.dropout2 = nn.Dropout(dropout[1])
         self.fc1 = nn.Linear(widths[1] * side * side, hidden)
-        self.fc2 = nn.Linear(hidden, classes)
+        self.fc2 = nn.Linear(hidden, num_classes)
         self.bn1 = nn.BatchNorm2d(widths[0]) if batch_norm else None
         self.bn2 = nn.BatchNorm2d(widths[1]) if batch_norm else None
         self.bn3 = nn.BatchNorm1d(hidden) if batch_norm else None
@@ -70,7 +70,7 @@ class CNN(nn.Module):
         x = _normalised(self.bn2, self.conv2(x))  # (N, 64, 24, 24)
         x = self.dropout1(self.pool(x).relu())  # (N, 64, 12, 12); the order saves time
         x = _normalised(self.bn3, self.fc1(x.flatten(1)))  # (N, 9216) -> (N, 128)
-        return self.fc2(self.dropout2(x.relu()))  # (N, classes)
+        return self.fc2(self.dropout2(x.relu()))  # (N, num_classes)
 
 
 def _normalised(norm: nn.Module | None, x: Tensor) -> Tensor:

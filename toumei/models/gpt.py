@@ -86,11 +86,11 @@ class Transformer(nn.Module):
     """Tokens and positions as numbers, the blocks, a last norm.  Shape: (N, L) -> (N, L, D)"""
 
     def __init__(
-        self, vocabulary: int, dim: int, layers: int, heads: int, length: int, dropout: float,
+        self, vocab_size: int, dim: int, layers: int, heads: int, max_length: int, dropout: float,
         bias: bool, approximate: str,
     ) -> None:  # fmt: skip
-        self.wte = nn.Embedding(vocabulary, dim)
-        self.wpe = nn.Embedding(length, dim)
+        self.wte = nn.Embedding(vocab_size, dim)
+        self.wpe = nn.Embedding(max_length, dim)
         self.drop = nn.Dropout(dropout)
         self.h = [Block(dim, heads, dropout, bias, approximate) for _ in range(layers)]
         self.ln_f = nn.LayerNorm(dim, bias=bias)
@@ -117,14 +117,14 @@ class GPT(nn.Module):
 
     A score depends on the tokens up to its place only, so a text may be padded at its right.
 
-    Shape: (N, L) of integers -> (N, L, vocabulary)
+    Shape: (N, L) of integers -> (N, L, vocab_size)
 
     Args:
-        vocabulary: how many different tokens there are.
+        vocab_size: how many different tokens there are.
         dim: numbers per token.
         layers: blocks.
         heads: of each block's attention.
-        length: tokens of the longest text.
+        max_length: tokens of the longest text.
         dropout: probability that a number is dropped in training.
         bias: whether the linear layers and the norms have biases.
         approximate: GELU's, "none" or "tanh"; GPT-2's own is "tanh".
@@ -133,26 +133,26 @@ class GPT(nn.Module):
         ModuleError: dim can't be divided among the heads.
 
     >>> import toumei as tm
-    >>> model = GPT(65, dim=16, layers=2, heads=4, length=8)
+    >>> model = GPT(65, dim=16, layers=2, heads=4, max_length=8)
     >>> model(tm.tensor([[5, 7, 2]])).shape
     Size([1, 3, 65])
     """
 
     def __init__(
         self,
-        vocabulary: int = 50257,
+        vocab_size: int = 50257,
         dim: int = 768,
         layers: int = 12,
         heads: int = 12,
-        length: int = 1024,
+        max_length: int = 1024,
         dropout: float = 0.1,
         bias: bool = True,
         approximate: str = "none",
     ) -> None:
         self.transformer = Transformer(
-            vocabulary, dim, layers, heads, length, dropout, bias, approximate
+            vocab_size, dim, layers, heads, max_length, dropout, bias, approximate
         )
-        self.lm_head = nn.Linear(dim, vocabulary, bias=False)
+        self.lm_head = nn.Linear(dim, vocab_size, bias=False)
         self.lm_head.weight = self.transformer.wte.weight
         self.reset_parameters()
 

@@ -132,19 +132,19 @@ def _start(model: nn.Module) -> None:
 class ResNet(nn.Module):
     """A residual network for ImageNet: four stages, each of half the size and twice the width.
 
-    Shape: (N, 3, H, W) -> (N, classes) scores; H = W = 224 in ImageNet
+    Shape: (N, 3, H, W) -> (N, num_classes) scores; H = W = 224 in ImageNet
 
     Args:
         block: BasicBlock or Bottleneck.
         layers: blocks of each of the four stages.
-        classes: scores per image.
+        num_classes: scores per image.
 
     >>> import toumei as tm
-    >>> ResNet(BasicBlock, [1, 1, 1, 1], classes=5)(tm.zeros(1, 3, 33, 33)).shape
+    >>> ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5)(tm.zeros(1, 3, 33, 33)).shape
     Size([1, 5])
     """
 
-    def __init__(self, block: Block, layers: Sequence[int], classes: int = 1000) -> None:
+    def __init__(self, block: Block, layers: Sequence[int], num_classes: int = 1000) -> None:
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -153,7 +153,7 @@ class ResNet(nn.Module):
         self.layer2 = _stage(block, 64 * wide, 128, layers[1], 2, projection)
         self.layer3 = _stage(block, 128 * wide, 256, layers[2], 2, projection)
         self.layer4 = _stage(block, 256 * wide, 512, layers[3], 2, projection)
-        self.fc = nn.Linear(512 * wide, classes)
+        self.fc = nn.Linear(512 * wide, num_classes)
         _start(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, 224, 224)
@@ -163,7 +163,7 @@ class ResNet(nn.Module):
         x = self.layer2(x)  # (N, 128 | 512, 28, 28)
         x = self.layer3(x)  # (N, 256 | 1024, 14, 14)
         x = self.layer4(x)  # (N, 512 | 2048, 7, 7)
-        return self.fc(x.mean((2, 3)))  # (N, classes)
+        return self.fc(x.mean((2, 3)))  # (N, num_classes)
 
 
 class CifarResNet(nn.Module):
@@ -171,11 +171,11 @@ class CifarResNet(nn.Module):
 
     It has 6·n + 2 layers with weights: the first convolution, 2·n in each stage, the last one.
 
-    Shape: (N, channels, H, W) -> (N, classes) scores; H = W = 32 in CIFAR
+    Shape: (N, channels, H, W) -> (N, num_classes) scores; H = W = 32 in CIFAR
 
     Args:
         depth: layers with weights: 20, 32, 44, 56, 110 in the paper.
-        classes: scores per image.
+        num_classes: scores per image.
         channels: of the images: 1 if grey, 3 if coloured.
         shortcut: where a stage changes the shape, "A" takes every second pixel and fills up with
             zero channels, as the paper does for CIFAR; "B" learns a 1 x 1 convolution.
@@ -190,7 +190,7 @@ class CifarResNet(nn.Module):
     """
 
     def __init__(
-        self, depth: int = 20, classes: int = 10, channels: int = 3, shortcut: str = "A"
+        self, depth: int = 20, num_classes: int = 10, channels: int = 3, shortcut: str = "A"
     ) -> None:
         n = (depth - 2) // 6
         if n < 1 or depth != 6 * n + 2:
@@ -203,7 +203,7 @@ class CifarResNet(nn.Module):
         self.layer1 = _stage(BasicBlock, 16, 16, n, 1, make)
         self.layer2 = _stage(BasicBlock, 16, 32, n, 2, make)
         self.layer3 = _stage(BasicBlock, 32, 64, n, 2, make)
-        self.fc = nn.Linear(64, classes)
+        self.fc = nn.Linear(64, num_classes)
         _start(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, channels, 32, 32)
@@ -211,34 +211,34 @@ class CifarResNet(nn.Module):
         x = self.layer1(x)  # (N, 16, 32, 32)
         x = self.layer2(x)  # (N, 32, 16, 16)
         x = self.layer3(x)  # (N, 64, 8, 8)
-        return self.fc(x.mean((2, 3)))  # (N, classes)
+        return self.fc(x.mean((2, 3)))  # (N, num_classes)
 
 
-def resnet18(classes: int = 1000) -> ResNet:
+def resnet18(num_classes: int = 1000) -> ResNet:
     """Return the network of 18 layers for ImageNet: 11,689,512 parameters with 1000 classes."""
-    return ResNet(BasicBlock, [2, 2, 2, 2], classes)
+    return ResNet(BasicBlock, [2, 2, 2, 2], num_classes)
 
 
-def resnet34(classes: int = 1000) -> ResNet:
+def resnet34(num_classes: int = 1000) -> ResNet:
     """Return the network of 34 layers for ImageNet: 21,797,672 parameters with 1000 classes."""
-    return ResNet(BasicBlock, [3, 4, 6, 3], classes)
+    return ResNet(BasicBlock, [3, 4, 6, 3], num_classes)
 
 
-def resnet50(classes: int = 1000) -> ResNet:
+def resnet50(num_classes: int = 1000) -> ResNet:
     """Return the network of 50 layers for ImageNet: 25,557,032 parameters with 1000 classes."""
-    return ResNet(Bottleneck, [3, 4, 6, 3], classes)
+    return ResNet(Bottleneck, [3, 4, 6, 3], num_classes)
 
 
-def resnet20(classes: int = 10, channels: int = 3, shortcut: str = "A") -> CifarResNet:
+def resnet20(num_classes: int = 10, channels: int = 3, shortcut: str = "A") -> CifarResNet:
     """Return the network of 20 layers for CIFAR; see CifarResNet."""
-    return CifarResNet(20, classes, channels, shortcut)
+    return CifarResNet(20, num_classes, channels, shortcut)
 
 
-def resnet32(classes: int = 10, channels: int = 3, shortcut: str = "A") -> CifarResNet:
+def resnet32(num_classes: int = 10, channels: int = 3, shortcut: str = "A") -> CifarResNet:
     """Return the network of 32 layers for CIFAR; see CifarResNet."""
-    return CifarResNet(32, classes, channels, shortcut)
+    return CifarResNet(32, num_classes, channels, shortcut)
 
 
-def resnet56(classes: int = 10, channels: int = 3, shortcut: str = "A") -> CifarResNet:
+def resnet56(num_classes: int = 10, channels: int = 3, shortcut: str = "A") -> CifarResNet:
     """Return the network of 56 layers for CIFAR; see CifarResNet."""
-    return CifarResNet(56, classes, channels, shortcut)
+    return CifarResNet(56, num_classes, channels, shortcut)

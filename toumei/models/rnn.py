@@ -24,10 +24,10 @@ class CharRNN(nn.Module):
 
     hₜ, stateₜ = cell(E[characterₜ], stateₜ₋₁);  scoresₜ = W·hₜ + b
 
-    Shape: (N, L) of integers -> (N, L, vocabulary)
+    Shape: (N, L) of integers -> (N, L, vocab_size)
 
     Args:
-        vocabulary: how many different characters there are.
+        vocab_size: how many different characters there are.
         embedding: numbers per character.
         hidden: numbers of the state of a layer.
         layers: recurrent layers, each on top of the one before.
@@ -50,7 +50,7 @@ class CharRNN(nn.Module):
 
     def __init__(
         self,
-        vocabulary: int,
+        vocab_size: int,
         embedding: int = 128,
         hidden: int = 128,
         layers: int = 1,
@@ -59,11 +59,11 @@ class CharRNN(nn.Module):
     ) -> None:
         if kind not in _KINDS:
             raise ModuleError(f"CharRNN: kind is one of {', '.join(_KINDS)}, not {kind!r}")
-        self.embedding = nn.Embedding(vocabulary, embedding)
+        self.embedding = nn.Embedding(vocab_size, embedding)
         between = dropout if layers > 1 else 0.0
         self.rnn = _KINDS[kind](embedding, hidden, layers, batch_first=True, dropout=between)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden, vocabulary)
+        self.head = nn.Linear(hidden, vocab_size)
 
     def forward(self, characters: Tensor) -> Tensor:
         return self.read(characters)[0]

@@ -35,24 +35,24 @@ def _features(stages: Sequence[Sequence[int]], batch_norm: bool) -> nn.Sequentia
 class VGG(nn.Module):
     """Stages of convolutions, each of half the size, then a classifier of what they find.
 
-    Shape: (N, 3, H, W) -> (N, classes) scores; H = W = 224 in ImageNet, 32 at least
+    Shape: (N, 3, H, W) -> (N, num_classes) scores; H = W = 224 in ImageNet, 32 at least
 
     Args:
         stages: the convolutions' widths, stage by stage.
-        classes: scores per image.
+        num_classes: scores per image.
         hidden: width of the two linear layers before the last.
         dropout: probability that a value of these two is dropped in training.
         batch_norm: normalise after each convolution.
 
     >>> import toumei as tm
-    >>> VGG([[4], [8], [8], [8], [8]], classes=5, hidden=16)(tm.zeros(1, 3, 32, 32)).shape
+    >>> VGG([[4], [8], [8], [8], [8]], num_classes=5, hidden=16)(tm.zeros(1, 3, 32, 32)).shape
     Size([1, 5])
     """
 
     def __init__(
         self,
         stages: Sequence[Sequence[int]] = CONFIGURATION_D,
-        classes: int = 1000,
+        num_classes: int = 1000,
         hidden: int = 4096,
         dropout: float = 0.5,
         batch_norm: bool = False,
@@ -66,7 +66,7 @@ class VGG(nn.Module):
             nn.Linear(hidden, hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
-            nn.Linear(hidden, classes),
+            nn.Linear(hidden, num_classes),
         )
         self._start()
 
@@ -83,14 +83,14 @@ class VGG(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, 224, 224)
         x = self.features(x)  # (N, 512, 7, 7)
         x = self.avgpool(x).flatten(1)  # (N, 512·7·7)
-        return self.classifier(x)  # (N, classes)
+        return self.classifier(x)  # (N, num_classes)
 
 
-def vgg16(classes: int = 1000) -> VGG:
+def vgg16(num_classes: int = 1000) -> VGG:
     """Return the network of 16 layers: 138,357,544 parameters with 1000 classes."""
-    return VGG(CONFIGURATION_D, classes)
+    return VGG(CONFIGURATION_D, num_classes)
 
 
-def vgg16_bn(classes: int = 1000) -> VGG:
+def vgg16_bn(num_classes: int = 1000) -> VGG:
     """Return the network of 16 layers with batch norms: 138,365,992 parameters, 1000 classes."""
-    return VGG(CONFIGURATION_D, classes, batch_norm=True)
+    return VGG(CONFIGURATION_D, num_classes, batch_norm=True)

@@ -69,7 +69,7 @@ class ViT(nn.Module):
 
     z₀ = [class; E·x₁; …; E·x_P] + positions;  z = blocks(z₀);  y = W·ln(z)_class + b
 
-    Shape: (N, channels, image_size, image_size) -> (N, classes) scores
+    Shape: (N, channels, image_size, image_size) -> (N, num_classes) scores
 
     Args:
         image_size: height and width of the images, pixels.
@@ -80,7 +80,7 @@ class ViT(nn.Module):
         inner: width of the layer within a block's perceptron; 4·dim if None.
         dropout: probability that a value is dropped in training.
         attention_dropout: probability that an attention weight is dropped in training.
-        classes: scores per image.
+        num_classes: scores per image.
         channels: of the images: 1 if grey, 3 if coloured.
         position_std: standard deviation of the positions at the start.  From 0.02 they take long
             to grow out of the patches' noise; with few images 1 learns several times as fast.
@@ -89,7 +89,7 @@ class ViT(nn.Module):
         ModuleError: the patches don't fill the image; forward: the images have another size.
 
     >>> import toumei as tm
-    >>> ViT(image_size=28, patch_size=7, depth=2, heads=2, dim=16, classes=10, channels=1)(
+    >>> ViT(image_size=28, patch_size=7, depth=2, heads=2, dim=16, num_classes=10, channels=1)(
     ...     tm.zeros(3, 1, 28, 28)
     ... ).shape
     Size([3, 10])
@@ -105,7 +105,7 @@ class ViT(nn.Module):
         inner: int | None = None,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
-        classes: int = 1000,
+        num_classes: int = 1000,
         channels: int = 3,
         position_std: float = 0.02,
     ) -> None:
@@ -121,7 +121,7 @@ class ViT(nn.Module):
         self.encoder = Encoder(
             length, depth, dim, heads, inner, dropout, attention_dropout, position_std
         )
-        self.heads = nn.Sequential({"head": nn.Linear(dim, classes)})
+        self.heads = nn.Sequential({"head": nn.Linear(dim, num_classes)})
         self._start()
 
     def _start(self) -> None:
@@ -140,9 +140,9 @@ class ViT(nn.Module):
         patches = self.conv_proj(x).flatten(2).transpose(1, 2)  # (N, side², D)
         token = self.class_token.expand(x.shape[0], -1, -1)  # (N, 1, D)
         z = self.encoder(cat([token, patches], 1))  # (N, side² + 1, D)
-        return self.heads(z[:, 0])  # (N, classes)
+        return self.heads(z[:, 0])  # (N, num_classes)
 
 
-def vit_b_16(classes: int = 1000) -> ViT:
+def vit_b_16(num_classes: int = 1000) -> ViT:
     """Return the base size for patches of 16 pixels: 86,567,656 parameters with 1000 classes."""
-    return ViT(classes=classes)
+    return ViT(num_classes=num_classes)

@@ -41,7 +41,14 @@ class GPTRecipe(LanguageModel):
     source = "nanoGPT, CPU setting: 1.88 nats on tinyshakespeare after 2,000 steps"
 
     def plan(self, real: bool, preset: str) -> Plan:
-        model = {"dim": 128, "layers": 4, "heads": 4, "length": 64, "dropout": 0.0, "bias": True}
+        model = {
+            "dim": 128,
+            "layers": 4,
+            "heads": 4,
+            "max_length": 64,
+            "dropout": 0.0,
+            "bias": True,
+        }
         if preset == "fast":
             small = model | {"dim": 96, "layers": 3}
             return Plan(Budget(epochs=4, batch_size=12, lr=3e-3), None, small)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -38,6 +39,7 @@ Floats = NDArray[Any]
 
 PASSAGE = 600  # characters of the test part that are drawn with their losses
 GLANCE = 160  # characters that are written after each epoch
+AT_A_TIME = 250  # texts that are written side by side
 BEGIN = "\n\n"  # what a model goes on from without a prompt: a new paragraph
 
 
@@ -62,6 +64,7 @@ class TextRecipe(Recipe):
 
     mode = "min"
     metric = "loss"
+    datasets = ("tinyshakespeare", "moby-dick")
     epoch_steps = 250
     specials: tuple[str, ...] = ()
 
@@ -74,9 +77,10 @@ class TextRecipe(Recipe):
         raise NotImplementedError
 
     def data(self, options: Options) -> Data:
-        real = locate(KNOWN["tinyshakespeare"], options.data_dir) is not None
-        plan = self.plan(real, options.preset)
-        text, title = load_text(options.data_dir)
+        there = locate(KNOWN["tinyshakespeare"], options.data_dir) is not None
+        name = options.dataset or self.datasets[0 if there else 1]
+        plan = self.plan(name == "tinyshakespeare", options.preset)
+        text, title = load_text(options.data_dir, name)
         vocabulary = CharVocabulary(text, self.specials)
         parts = split_text(vocabulary.encode(text))
         train, validation, test = (
@@ -211,13 +215,13 @@ def _array(tensor: Tensor) -> Floats:
     return tensor.detach().numpy()
 
 
-def write(reader: Reader, prompt: Ids, wish: Sampling) -> Ids:
-    """Return what a model writes after a prompt; text k depends on the seed and k alone.
+def write(reader: Reader, prompt: Ids, wish: Sampling, first: int = 0) -> Ids:
+    """Return what a model writes after a prompt; text k depends on the seed and first + k alone.
 
     Shape: prompt (k) -> (count, length)
     """
     count, length, temperature = wish.count or 1, wish.length or 1, wish.temperature
-    keys = fold(seed_key(wish.seed), np.arange(count))
+    keys = fold(seed_key(wish.seed), np.arange(first, first + count))
     lots, written = uniform(keys, length), np.empty((count, length), np.int64)
     new = np.repeat(prompt[None], count, 0)
     for k in range(length):
@@ -231,8 +235,8 @@ def _choose(scores: Floats, temperature: float | None, lots: Floats) -> Ids:
     """Return a character of each row: the likeliest at temperature 0, else one by its lot."""
     if temperature == 0:
         return scores.argmax(1)
-    scores = scores / (1.0 if temperature is None else temperature)
-    weights = np.exp(scores - scores.max(1, keepdims=True))
+    below = scores - scores.max(1, keepdims=True)
+    weights = np.exp(below / (1.0 if temperature is None else temperature))
     steps = weights.cumsum(1)
     chosen: Ids = (steps <= lots[:, None] * steps[:, -1:]).sum(1)
     return np.minimum(chosen, scores.shape[1] - 1)
@@ -292,7 +296,11 @@ class LanguageModel(TextRecipe):
         """Return what the model writes after a prompt, several times if wished."""
         vocabulary = vocabulary_of(facts)
         prompt = encode(vocabulary, wish.prompt or BEGIN, "prompt")
-        return [vocabulary.decode(ids) for ids in write(self.reader(model, facts), prompt, wish)]
+        count, texts = wish.count or 1, []
+        for first in range(0, count, AT_A_TIME):
+            some = replace(wish, count=min(AT_A_TIME, count - first))
+            texts += list(write(self.reader(model, facts), prompt, some, first))
+        return [vocabulary.decode(ids) for ids in texts]
 
     def watchers(self, run: Run) -> list[Callback]:
         return [Writing(self, run)]

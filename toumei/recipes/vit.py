@@ -74,7 +74,7 @@ class ViTRecipe(ImageClassifier):
         channels, size, _ = facts["shape"]
         return ViT(
             size, facts["patch"], facts["depth"], facts["heads"], facts["dim"], facts["inner"],
-            classes=len(facts["classes"]), channels=channels, position_std=1.0,
+            num_classes=len(facts["classes"]), channels=channels, position_std=1.0,
         )  # fmt: skip
 
     def loader(self, dataset: Any, batch_size: int, *, training: bool, seed: int) -> DataLoader:
