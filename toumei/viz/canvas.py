@@ -42,9 +42,11 @@ def blank_figure(width: float, height: float) -> Figure:
 def new_figure(
     panels: int, width: float = 5.2, height: float = 3.9
 ) -> tuple[Figure, Sequence[Axes]]:
-    """Return a figure with panels side by side, without a window or a display."""
-    figure = blank_figure(width * panels, height)
-    axes = [figure.add_subplot(1, panels, i + 1) for i in range(panels)]
+    """Return a figure with panels, up to three side by side, without a window or a display."""
+    columns = panels if panels <= 3 else math.ceil(math.sqrt(panels))
+    rows = math.ceil(panels / columns)
+    figure = blank_figure(width * columns, height * rows)
+    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
     for ax in axes:
         ax.grid(alpha=0.25)
         ax.spines[["top", "right"]].set_visible(False)
