@@ -157,39 +157,60 @@ def _assert_same_state(ours: Any, theirs: Any, atol: float) -> None:
         np.testing.assert_allclose(found[name].numpy(), value.numpy(), atol=atol, err_msg=name)
 
 
-def _torch_generator() -> Any:
+def _torch_generator(deep: bool) -> Any:
     class Generator(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.input = torch.nn.Linear(6, 8 * 49, bias=False)
-            self.norm1 = torch.nn.BatchNorm2d(8)
-            self.up1 = torch.nn.ConvTranspose2d(8, 4, 4, 2, 1, bias=False)
-            self.norm2 = torch.nn.BatchNorm2d(4)
-            self.up2 = torch.nn.ConvTranspose2d(4, 1, 4, 2, 1)
+            up: Any = torch.nn.ConvTranspose2d
+            self.input = torch.nn.Linear(6, 16 * 16 if deep else 8 * 49, bias=False)
+            if deep:
+                self.norm1, self.up1 = torch.nn.BatchNorm2d(16), up(16, 8, 3, 2, 1, bias=False)
+                self.norm2, self.up2 = torch.nn.BatchNorm2d(8), up(8, 4, 4, 2, 1, bias=False)
+                self.norm3, self.up3 = torch.nn.BatchNorm2d(4), up(4, 1, 4, 2, 1)
+            else:
+                self.norm1, self.up1 = torch.nn.BatchNorm2d(8), up(8, 4, 4, 2, 1, bias=False)
+                self.norm2, self.up2 = torch.nn.BatchNorm2d(4), up(4, 1, 4, 2, 1)
 
         def forward(self, z: Any) -> Any:
-            h = torch.relu(self.norm1(self.input(z).unflatten(1, (8, 7, 7))))
-            return torch.tanh(self.up2(torch.relu(self.norm2(self.up1(h)))))
+            h = self.input(z).unflatten(1, (16, 4, 4) if deep else (8, 7, 7))
+            h = self.up2(torch.relu(self.norm2(self.up1(torch.relu(self.norm1(h))))))
+            return torch.tanh(self.up3(torch.relu(self.norm3(h))) if deep else h)
 
     return Generator()
 
 
-def _torch_opponent(norm: bool) -> Any:
-    class Opponent(torch.nn.Module):
+def _torch_discriminator() -> Any:
+    class Discriminator(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.down1 = torch.nn.Conv2d(1, 4, 4, 2, 1)
-            self.down2 = torch.nn.Conv2d(4, 8, 4, 2, 1, bias=not norm)
-            if norm:
-                self.norm = torch.nn.BatchNorm2d(8)
+            self.down2 = torch.nn.Conv2d(4, 8, 4, 2, 1, bias=False)
+            self.norm = torch.nn.BatchNorm2d(8)
             self.output = torch.nn.Linear(8 * 49, 1)
 
         def forward(self, image: Any) -> Any:
             leaky = torch.nn.functional.leaky_relu
-            h = self.down2(leaky(self.down1(image), 0.2))
-            return self.output(leaky(self.norm(h) if norm else h, 0.2).flatten(1))
+            h = self.norm(self.down2(leaky(self.down1(image), 0.2)))
+            return self.output(leaky(h, 0.2).flatten(1))
 
-    return Opponent()
+    return Discriminator()
+
+
+def _torch_critic() -> Any:
+    class Critic(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down1 = torch.nn.Conv2d(1, 4, 4, 2, 1)
+            self.down2 = torch.nn.Conv2d(4, 8, 4, 2, 1)
+            self.down3 = torch.nn.Conv2d(8, 16, 3, 2, 1)
+            self.output = torch.nn.Linear(16 * 16, 1)
+
+        def forward(self, h: Any) -> Any:
+            for layer in (self.down1, self.down2, self.down3):
+                h = torch.nn.functional.leaky_relu(layer(h), 0.2)
+            return self.output(h.flatten(1))
+
+    return Critic()
 
 
 def _images(seed: int, count: int = 5) -> Any:
@@ -203,8 +224,8 @@ def test_dcgan_learns_as_its_twin(monkeypatch: pytest.MonkeyPatch) -> None:
 
     tm.manual_seed(0)
     ours = DCGAN(latent=6, width=4).double()
-    generator = _twin(_torch_generator(), ours.generator)
-    opponent = _twin(_torch_opponent(norm=True), ours.discriminator)
+    generator = _twin(_torch_generator(deep=False), ours.generator)
+    opponent = _twin(_torch_discriminator(), ours.discriminator)
     theirs = [torch.optim.Adam(m.parameters(), 1e-2, (0.5, 0.999)) for m in (generator, opponent)]
     trainer = DCGANTrainer(
         ours,
@@ -239,8 +260,8 @@ def test_wgan_learns_as_its_twin(monkeypatch: pytest.MonkeyPatch) -> None:
 
     tm.manual_seed(0)
     ours = WGAN(latent=6, width=4).double()
-    generator = _twin(_torch_generator(), ours.generator)
-    critic = _twin(_torch_opponent(norm=False), ours.critic)
+    generator = _twin(_torch_generator(deep=True), ours.generator)
+    critic = _twin(_torch_critic(), ours.critic)
     theirs = [torch.optim.Adam(m.parameters(), 1e-2, (0.0, 0.9)) for m in (generator, critic)]
     trainer = wgan.WGANTrainer(
         ours,

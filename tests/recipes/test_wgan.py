@@ -27,9 +27,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 def test_sizes() -> None:
     model = WGAN(latent=100, width=64)
-    critic = sum(p.numel() for p in model.critic.parameters())
-    assert critic == 64 * 16 + 64 + 128 * 64 * 16 + 128 + 6272 + 1
+    count = {n: sum(p.numel() for p in m.parameters()) for n, m in model.named_children()}
+    convolutions = 64 * 16, 128 * 64 * 16, 256 * 128 * 9
+    assert count["critic"] == sum(convolutions) + 64 + 128 + 256 + 256 * 16 + 1
+    norms = 2 * (64 + 128 + 256)
+    assert count["generator"] == 100 * 256 * 16 + sum(convolutions) + 1 + norms
     assert not any(isinstance(m, nn.BatchNorm2d) for m in model.critic.modules())
+    images, scores = model(tm.randn(3, 100))
+    assert images.shape == (3, 1, 28, 28) and scores.shape == (3, 1)
 
 
 def test_penalty_of_a_linear_critic() -> None:
@@ -59,7 +64,7 @@ def test_the_slope_of_the_penalty_is_that_of_finite_differences() -> None:
     real, fake = (tm.rand(2, 1, 28, 28, dtype="float64") for _ in range(2))
     place = tm.tensor([[[[0.3]]], [[[0.8]]]], dtype="float64")
     gradient_penalty(critic, real, fake, place).backward()
-    for p in (critic.down1.weight, critic.down2.weight, critic.output.weight):
+    for p in (critic.down1.weight, critic.down3.weight, critic.output.weight):
         step = 1e-5 * tm.randn(*p.shape, dtype="float64")
         values = []
         for sign in (1, -2):  # from p to p + step, then to p - step

@@ -14,7 +14,43 @@ from .. import nn
 from ..autograd import grad
 from ..nn.functional import leaky_relu
 from ..tensor import Tensor
-from .gan import Generator
+from .gan import start_small
+
+
+class Generator(nn.Module):
+    """Noise → an image, by a linear layer and three convolutions that enlarge it.
+
+    h = relu(norm(W·z));  h = relu(norm(up(h))), twice;  image = tanh(up(h))
+
+    A layer before a batch norm has no bias, which the norm would take away again.
+
+    Shape: (N, latent) -> (N, 1, 28, 28), −1..1
+
+    Args:
+        latent: numbers of noise per image.
+        width: channels at 14 x 14; there are twice as many at 7 x 7, four times at 4 x 4.
+
+    >>> import toumei as tm
+    >>> Generator(100, 32)(tm.randn(2, 100)).shape
+    Size([2, 1, 28, 28])
+    """
+
+    def __init__(self, latent: int = 100, width: int = 64) -> None:
+        self.input = nn.Linear(latent, 4 * width * 4 * 4, bias=False)
+        self.norm1 = nn.BatchNorm2d(4 * width)
+        self.up1 = nn.ConvTranspose2d(4 * width, 2 * width, 3, 2, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(2 * width)
+        self.up2 = nn.ConvTranspose2d(2 * width, width, 4, 2, 1, bias=False)
+        self.norm3 = nn.BatchNorm2d(width)
+        self.up3 = nn.ConvTranspose2d(width, 1, 4, 2, 1)
+        start_small(self)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.input(z).unflatten(1, (-1, 4, 4))  # (N, 4·width, 4, 4)
+        h = self.norm1(h).relu()
+        h = self.norm2(self.up1(h)).relu()  # (N, 2·width, 7, 7)
+        h = self.norm3(self.up2(h)).relu()  # (N, width, 14, 14)
+        return self.up3(h).tanh()  # (N, 1, 28, 28)
 
 
 class Critic(nn.Module):
@@ -23,31 +59,33 @@ class Critic(nn.Module):
     There is no batch norm: the penalty is on the slope of each image's own score, which a norm
     would let depend on the other images.
 
-    h = leaky(down(image));  h = leaky(down(h));  score = W·h + b,  leaky(x) = max(x, 0.2 x)
+    h = leaky(down(image)), three times;  score = W·h + b,  leaky(x) = max(x, 0.2 x)
 
     Shape: (N, 1, 28, 28), −1..1 -> (N, 1)
 
     Args:
-        width: channels at 14 x 14; there are twice as many at 7 x 7.
+        width: channels at 14 x 14; there are twice as many at 7 x 7, four times at 4 x 4.
 
     >>> import toumei as tm
-    >>> Critic(64)(tm.zeros(2, 1, 28, 28)).shape
+    >>> Critic(32)(tm.zeros(2, 1, 28, 28)).shape
     Size([2, 1])
     """
 
     def __init__(self, width: int = 64) -> None:
         self.down1 = nn.Conv2d(1, width, 4, 2, 1)
         self.down2 = nn.Conv2d(width, 2 * width, 4, 2, 1)
-        self.output = nn.Linear(2 * width * 7 * 7, 1)
+        self.down3 = nn.Conv2d(2 * width, 4 * width, 3, 2, 1)
+        self.output = nn.Linear(4 * width * 4 * 4, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         h = leaky_relu(self.down1(image), 0.2)  # (N, width, 14, 14)
         h = leaky_relu(self.down2(h), 0.2)  # (N, 2·width, 7, 7)
+        h = leaky_relu(self.down3(h), 0.2)  # (N, 4·width, 4, 4)
         return self.output(h.flatten(1))  # (N, 1)
 
 
 class WGAN(nn.Module):
-    """DCGAN's generator, and a critic that tells it where to go.
+    """A generator, and a critic that tells it where to go.
 
     Shape: (N, latent) -> images (N, 1, 28, 28), −1..1, and the critic's scores (N, 1)
 

@@ -140,11 +140,13 @@ class GeneratorRecipe(Recipe):
         real, real_digits = _look_at(run.test, self.centred)
         _plot_shares({"generated": shares(digits), "real": shares(real_digits)}, run.folder)
         held_out, _ = _look_at(run.validation, self.centred)
-        return {
-            "frechet": round(frechet_distance(features, real), 6),
+        found = {
+            "frechet": round(frechet_distance(features, real), 4),
             "frechet of real digits": round(frechet_distance(held_out, real), 4),
             "share of each digit": [round(float(s), 4) for s in shares(digits)],
         }
+        found.pop(self.metric, None)  # it is the result already
+        return found
 
     def sample(self, opened: Opened, wish: Sampling) -> str:
         count = wish.count or SHEET

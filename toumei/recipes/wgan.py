@@ -60,9 +60,9 @@ class WGANRecipe(GeneratorRecipe):
 
     def plan(self, sample: bool, preset: str) -> tuple[Budget, float | None, Facts]:
         if preset == "fast":
-            return Budget(epochs=4, batch_size=32, lr=4e-3, samples=7200), None, network(24)
+            return Budget(epochs=5, batch_size=32, lr=4e-3, samples=7200), None, network(16)
         if sample:
-            return Budget(epochs=18, batch_size=32, lr=4e-3), 8.0, network(24)
+            return Budget(epochs=16, batch_size=32, lr=4e-3), 6.5, network(24)
         return Budget(epochs=20, batch_size=64, lr=1e-3), 4.0, network(64)
 
     def model(self, facts: Facts) -> WGAN:
@@ -71,7 +71,7 @@ class WGANRecipe(GeneratorRecipe):
     def trainer(self, model: nn.Module, budget: Budget, steps_per_epoch: int) -> Trainer:
         betas = (0.0, 0.9)  # without momentum: the critic's slope changes from step to step
         generator = optim.Adam(model.generator.parameters(), budget.lr, betas)
-        critic = optim.Adam(model.critic.parameters(), budget.lr / 4, betas)
+        critic = optim.Adam(model.critic.parameters(), budget.lr, betas)
         steps = budget.epochs * steps_per_epoch
         return WGANTrainer(model, generator, critic, **averaged(model, generator, critic, steps))
 
