@@ -89,7 +89,7 @@ def test_an_image_is_made_again(run: Run, tmp_path: pathlib.Path) -> None:
     text = opened.recipe.predict(opened, str(picture), tmp_path / "again.png")
     found = float(text.split()[1])
     assert text.startswith("loss ") and 20 < found < 400
-    assert f"reads a {sample.labels[0]} in the image" in text
+    assert f"reads {sample.labels[0]} in the image" in text
     assert np.asarray(Image.open(tmp_path / "again.png").convert("L")).std() > 5
     opened.recipe.predict(opened, str(picture), None)
     assert (run.folder / "digit-reconstructed.png").exists()

@@ -104,7 +104,7 @@ class VAERecipe(GeneratorRecipe):
         loss = float(_loss_of(opened.model, image))
         return (
             f"loss {loss:.1f} nats\n"
-            f"The judge reads a {before} in the image, a {after} in what is made of it again.\n"
+            f"The judge reads {before} in the image, and {after} in what is made of it again.\n"
             f"wrote {path}"
         )
 
