@@ -51,7 +51,7 @@ class GPTRecipe(LanguageModel):
         }
         if preset == "fast":
             small = model | {"dim": 96, "layers": 3}
-            return Plan(Budget(epochs=4, batch_size=12, lr=3e-3), None, small)
+            return Plan(Budget(epochs=3, batch_size=12, lr=3e-3), None, small)
         return Plan(Budget(epochs=8, batch_size=12, lr=3e-3), 1.8 if real else 1.7, model)
 
     def model(self, facts: Facts) -> GPT:
