@@ -16,6 +16,7 @@ from .. import nn
 from ..autograd import no_grad
 from ..data import Dataset, MaskedWindows
 from ..data.text import IGNORED
+from ..data.vocabulary import MASK, PAD
 from ..errors import ToumeiError
 from ..models.bert import BERT, MaskedLM
 from ..ops import from_numpy
@@ -40,7 +41,6 @@ from .texts import (
 
 HIDDEN = 0.5  # the share of characters that are to be guessed
 GAP = "_"  # what stands for a hidden character in a line to predict
-PAD, MASK = "<pad>", "<mask>"
 _PAD, _MASK = 0, 1
 _SHOWN = 28  # characters whose attention is drawn
 
