@@ -175,6 +175,8 @@ def _accumulate(cell: Cell | None, g: Tensor, create_graph: bool, owned: set[int
     """Add to `.grad`, in place where no graph is wanted; never take memory that is in use."""
     if cell is None:  # the tensor is gone: nobody can read its gradient
         return
+    if config.trace is not None:
+        config.trace.saw_gradient(cell)
     if cell.grad is None:
         if not create_graph:
             taken = id(g._storage) in owned or g._parent is not None

@@ -32,6 +32,7 @@ class _Config(threading.local):
     def __init__(self) -> None:
         self.grad = True
         self.debug = False
+        self.trace: Any = None  # the Trace that is open: it gets every op
         self.quiet = False  # whether NumPy's warnings are silenced already
         with np.errstate(all="ignore"):
             self._silence = contextvars.copy_context()  # entering it is cheaper than np.errstate
@@ -71,6 +72,16 @@ def grad_mode(on: bool) -> Iterator[None]:
         yield
     finally:
         config.grad = before
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Compute within the block, also while a step is traced."""
+    before, config.trace = config.trace, None
+    try:
+        yield
+    finally:
+        config.trace = before
 
 
 def run_quietly(function: Callable[..., T], *args: object) -> T:

@@ -158,6 +158,8 @@ def tensor_type(cls: type[T]) -> type[T]:
 def wrap(data: Array | Spec, storage: Storage | None = None) -> Tensor:
     """Make a tensor of an array, without a copy."""
     t: Any = _tensor_type.__new__(_tensor_type)
+    if config.trace is not None and storage is None and isinstance(data, np.ndarray):
+        data = config.trace.constant(data)
     t._data = data
     t._storage = storage or Storage()
     return t
@@ -259,9 +261,10 @@ def apply(op: Op, *args: Any) -> Any:
     tensors: list[Any] = [a if isinstance(a, Value) else lift(a) for a in args]
     if op.promote:
         tensors = _promote(op, tensors)
-    arrays = [t._data for t in tensors]
+    trace = config.trace
+    arrays = [t._data if trace is None else trace.symbol(t) for t in tensors]
     try:
-        result = _compute(op, arrays)
+        result = _compute(op, arrays) if trace is None else trace.call(op, arrays)
     except (ToumeiError, MemoryError, RecursionError):
         raise
     except Exception as error:
@@ -297,11 +300,11 @@ def infer(op: Op, specs: Sequence[Spec]) -> Any:
 
 
 def _output(op: Op, inputs: Sequence[Value], data: Any) -> Tensor:
-    if type(data) is not np.ndarray and type(data) is not Spec:
+    if type(data) is not np.ndarray and not isinstance(data, Spec):
         data = np.asarray(data)  # NumPy returns scalars for 0-d results
     if op.is_view:
         source = inputs[0]
-        if type(data) is Spec or not data.size or np.may_share_memory(data, source._data):
+        if isinstance(data, Spec) or not data.size or np.may_share_memory(data, source._data):
             out = wrap(data, source._storage)
             out._parent, out._view = source, op
             out._version = source._storage.version

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from .backward import backward_from
-from .config import bool_, float32, float64, get_default_dtype, int32, int64, uint8
+from .config import bool_, config, float32, float64, get_default_dtype, int32, int64, uint8
 from .device import CPU
 from .device import device as device_type
 from .errors import GradError, OpError, OpTypeError
@@ -171,6 +171,8 @@ class Tensor(TensorMethods):
 
     @property
     def grad(self) -> Tensor | None:
+        if config.trace is not None and self._cell is not None:
+            config.trace.saw_gradient(self._cell)
         return None if self._cell is None else self._cell.grad
 
     @grad.setter
@@ -178,6 +180,8 @@ class Tensor(TensorMethods):
         if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
             raise GradError(f"a gradient of {spec_of(value)} can't belong to {spec_of(self)}")
         self._cell = self._cell or Cell()
+        if config.trace is not None:
+            config.trace.saw_gradient(self._cell)
         self._cell.grad = value
 
     @property

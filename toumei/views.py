@@ -141,7 +141,9 @@ def assign(
     target._edge()  # what was derived before the change must be so once more
     if edge is not None and start is not None:
         _keep_old_numbers(edge[0], target._storage, start)
-    if value._data is not target._data and isinstance(target._data, np.ndarray):
+    if config.trace is not None:
+        config.trace.assign(target, value)
+    elif value._data is not target._data and isinstance(target._data, np.ndarray):
         np.copyto(target._data, value._data, casting="unsafe")
     target._storage.version += 1
     target._version = target._storage.version

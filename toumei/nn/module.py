@@ -89,6 +89,8 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if config.debug:
             config.modules.append(self._line())
+        if config.trace is not None:
+            config.trace.modules[id(self)] = self
         try:
             if self._hooks or self._pre_hooks:
                 return self._call_with_hooks(args, kwargs)

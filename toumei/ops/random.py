@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config import get_default_dtype
+from ..config import config, get_default_dtype
 from ..device import Generator, default_generator, on_cpu, sized
 from ..errors import OpError, OpTypeError
 from ..op import Array, DType, Op
@@ -49,9 +49,10 @@ __all__ = [
 ]
 
 
-def key_of(generator: Generator | None) -> Array:
+def key_of(generator: Generator | None) -> Any:
     """Return the key of the next draw; the generator moves on."""
-    return (default_generator() if generator is None else generator).next_key()
+    source = default_generator() if generator is None else generator
+    return source.next_key() if config.trace is None else config.trace.key(source)
 
 
 def _float(name: str, dtype: Any) -> DType:

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .. import ops
-from ..config import grad_mode, run_quietly
+from ..config import config, grad_mode, run_quietly, untraced
 from ..errors import LoadError
 from ..op import Array
 from ..tape import operand, spec_of, wrap
@@ -39,7 +39,7 @@ class Group(dict[str, Any]):
 
     def live(self, name: str) -> Any:
         """Return the present value of a hyper-parameter that may change from step to step."""
-        return self[name]
+        return self[name] if config.trace is None else config.trace.live_number(self, name)
 
 
 class Optimizer:
@@ -136,7 +136,8 @@ class Optimizer:
                     continue
                 state = self.state.setdefault(p, {})
                 if not (state.keys() >= slots.keys() and state.keys() >= counters.keys()):
-                    self.init(p, state, group)
+                    with untraced():
+                        self.init(p, state, group)
                 self._update(p, state, slots, group)
 
     def init(self, p: Tensor, state: State, group: Group) -> None:
@@ -150,7 +151,8 @@ class Optimizer:
     def _update(self, p: Tensor, state: State, slots: Iterable[str], group: Group) -> None:
         t = self.advance(state, group)
         tensors = [p, p.grad, *[state[name] for name in slots]]
-        if any(type(x._data) is not np.ndarray for x in tensors):  # being traced
+        if config.trace is not None:
+            config.trace.consumed.add(p._cell)
             self.update(ops, p, p.grad, {name: state[name] for name in slots}, t, group)
             return
         for x, g, *rest in blocks([x._data for x in tensors]):
@@ -230,7 +232,7 @@ def blocks(arrays: list[Array]) -> Iterable[list[Array]]:
 
 def move_on(counter: Tensor, factor: Any, amount: float) -> Any:
     """Multiply a counter, add to it, and return it as a number (while traced as a 0-d float64)."""
-    if type(counter._data) is not np.ndarray:
+    if config.trace is not None:
         return counter.copy_(counter * factor + amount).double()
     counter._data[...] = counter._data * np.float32(factor) + amount
     counter._storage.version += 1
