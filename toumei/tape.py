@@ -305,6 +305,8 @@ def _output(op: Op, inputs: Sequence[Value], data: Any) -> Tensor:
     if op.is_view:
         source = inputs[0]
         if isinstance(data, Spec) or not data.size or np.may_share_memory(data, source._data):
+            if config.trace is not None:
+                data.version = source._storage.version
             out = wrap(data, source._storage)
             out._parent, out._view = source, op
             out._version = source._storage.version

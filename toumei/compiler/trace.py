@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config import config
+from ..config import config, untraced
 from ..debug import place_of_call
 from ..errors import TraceError
 from ..op import Array, Op, Spec
@@ -88,7 +88,15 @@ class Trace:
         if isinstance(data, np.ndarray):
             return self.latest.get(t._storage) or self._state(t, data, t._storage)
         if isinstance(data, Symbol):
-            return self.latest.get(t._storage, data)
+            if data.version == t._storage.version:
+                return data
+            now = self.latest[t._storage]
+            if now.shape == data.shape:
+                return now
+            raise TraceError(
+                "a detached view of a tensor is used after the tensor was changed in place: "
+                "take the view again, after the change"
+            )
         raise TraceError("a tensor without numbers can't be an input of a compiled step")
 
     def _view_again(self, t: Value) -> Symbol:
@@ -114,7 +122,8 @@ class Trace:
 
     def call(self, op: Op, symbols: Sequence[Symbol]) -> Any:
         """Note down an op; return the symbols of its results."""
-        found = infer(op, symbols)
+        with untraced():
+            found = infer(op, [Spec(s.shape, s.dtype, s.weak) for s in symbols])
         specs = found if type(found) is tuple else (found,)
         outputs = tuple(self._new(s) for s in specs)
         numbers = tuple(s.number for s in symbols)
