@@ -15,7 +15,7 @@ generator gets, without a pass in between, so loop-carried values are phi nodes 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
@@ -237,6 +237,10 @@ class Function:
             return Value("", "void")
         return self.emit(text, returns)
 
+    def call_at(self, address: Value, *args: Value) -> None:
+        """Call a function by its address; it returns nothing."""
+        self.do(f"call void {address.name}({', '.join(f'{a.type} {a.name}' for a in args)})")
+
     # --- memory ---
 
     def at(self, base: Value, index: Value | int, element: str = "i8") -> Value:
@@ -268,6 +272,46 @@ class Function:
         short = {"float": "f32", "double": "f64"}.get(element, element)
         align = Value(str(SIZES[element]), "i32")
         self.call(f"llvm.masked.store.v{lanes}{short}.p0", "void", value, place, align, mask)
+
+    # --- memory that threads share ---
+
+    def local(self, value: Value) -> Value:
+        """Return the address of a new variable on the stack that holds a value."""
+        self.count += 1
+        place = Value(f"%local{self.count}", "ptr")
+        self.lines.insert(1, f"  {place.name} = alloca {value.type}")  # once, however often we loop
+        self.store(value, place)
+        return place
+
+    def atomic_load(self, place: Value, kind: str = "i64", order: str = "acquire") -> Value:
+        """Load what another thread may be writing: "monotonic", "acquire", "seq_cst"."""
+        return self.emit(f"load atomic {kind}, ptr {place.name} {order}, align {SIZES[kind]}", kind)
+
+    def atomic_store(self, value: Value, place: Value, order: str = "release") -> None:
+        """Store what another thread may be reading: "monotonic", "release", "seq_cst"."""
+        align = SIZES[value.type]
+        target = f"ptr {place.name} {order}, align {align}"
+        self.do(f"store atomic {value.type} {value.name}, {target}")
+
+    def atomic_add(self, place: Value, value: Value | int, kind: str = "i64") -> Value:
+        """Add to a number in memory, as one thread at a time; return what was there before."""
+        amount = self.as_value(value, kind)
+        return self.emit(f"atomicrmw add ptr {place.name}, {kind} {amount.name} seq_cst", kind)
+
+    def atomic_replace(self, place: Value, old: Value, new: Value) -> Value:
+        """Store a number where another is, if it still is there; return whether it was."""
+        kinds = f"{old.type} {old.name}, {new.type} {new.name}"
+        pair = f"{{ {old.type}, i1 }}"
+        done = self.emit(f"cmpxchg ptr {place.name}, {kinds} seq_cst seq_cst", pair)
+        return self.emit(f"extractvalue {pair} {done.name}, 1", "i1")
+
+    def fence(self, order: str = "seq_cst") -> None:
+        """Keep the memory accesses before this point from mixing with those after it."""
+        self.do(f"fence {order}")
+
+    def assembly(self, text: str) -> None:
+        """Write a machine instruction without operands, as "pause"."""
+        self.do(f'call void asm sideeffect "{text}", "~{{memory}}"()')
 
     # --- vectors ---
 
@@ -375,6 +419,25 @@ class Function:
         self.block(then)
         yield
         self.do(f"br label %{after}")
+        self.block(after)
+
+    @contextmanager
+    def repeat(self) -> Iterator[Callable[[Value], None]]:
+        """Write a loop that goes on until `leave(condition)`, anywhere in its body, ends it.
+
+        What changes from turn to turn is kept in memory: see `local`.
+        """
+        head, after = self.label("repeat"), self.label("after")
+        self.do(f"br label %{head}")
+        self.block(head)
+
+        def leave(condition: Value) -> None:
+            stay = self.label("stay")
+            self.do(f"br i1 {condition.name}, label %{after}, label %{stay}")
+            self.block(stay)
+
+        yield leave
+        self.do(f"br label %{head}")
         self.block(after)
 
     def ret(self, value: Value | None = None) -> None:
