@@ -101,7 +101,8 @@ class Function:
         self.name, self.returns, self.flags = name, returns, flags
         self.args = [Value(f"%{n}", t) for n, t in args]
         self.private, self.attributes = private, attributes
-        self.lines: list[str] = ["entry:"]
+        self.lines: list[str] = []
+        self.locals: list[str] = []  # variables on the stack: made at the start, before the lines
         self.here = "entry"  # the block that is being written
         self.count = 0
         self.declarations: dict[str, None] = {}  # of what is called, for the module
@@ -110,7 +111,7 @@ class Function:
         args = ", ".join(f"{a.type} {a.name}" for a in self.args)
         linkage = "internal " if self.private else ""
         head = f"define {linkage}{self.returns} @{self.name}({args}) {self.attributes} {{"
-        return "\n".join([head, *self.lines, "}"])
+        return "\n".join([head, "entry:", *self.locals, *self.lines, "}"])
 
     # --- writing ---
 
@@ -279,7 +280,7 @@ class Function:
         """Return the address of a new variable on the stack that holds a value."""
         self.count += 1
         place = Value(f"%local{self.count}", "ptr")
-        self.lines.insert(1, f"  {place.name} = alloca {value.type}")  # once, however often we loop
+        self.locals.append(f"  {place.name} = alloca {value.type}")
         self.store(value, place)
         return place
 
