@@ -310,10 +310,6 @@ class Function:
         """Keep the memory accesses before this point from mixing with those after it."""
         self.do(f"fence {order}")
 
-    def assembly(self, text: str) -> None:
-        """Write a machine instruction without operands, as "pause"."""
-        self.do(f'call void asm sideeffect "{text}", "~{{memory}}"()')
-
     # --- vectors ---
 
     def splat(self, element: str, x: Value | float, lanes: int) -> Value:
