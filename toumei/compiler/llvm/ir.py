@@ -147,7 +147,7 @@ class Function:
         element, lanes = split(kind)
         text = number(element, value)
         if lanes > 1:
-            text = "<" + ", ".join([f"{element} {text}"] * lanes) + ">"
+            text = f"splat ({element} {text})"
         return Value(text, kind)
 
     def lanes(self, element: str, values: Sequence[float]) -> Value:

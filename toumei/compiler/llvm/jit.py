@@ -7,17 +7,25 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from .target import Target, host
+
 
 @functools.cache
-def host() -> Any:
-    """Return LLVM's machine for this processor."""
+def machine(target: Target | None = None) -> Any:
+    """Return LLVM's machine for a target; None is this processor."""
     import llvmlite.binding as llvm
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    target = llvm.Target.from_default_triple()
-    return target.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2, jit=True
+    target = target or host()
+    if target.triple:  # a foreign one
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+        found = llvm.Target.from_triple(target.triple)
+    else:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        found = llvm.Target.from_default_triple()
+    return found.create_target_machine(
+        cpu=target.cpu, features=target.features, opt=2, jit=not target.triple
     )
 
 
@@ -25,7 +33,7 @@ def host() -> Any:
 def _linker() -> Any:
     import llvmlite.binding as llvm
 
-    return llvm.create_lljit_compiler(host())
+    return llvm.create_lljit_compiler(machine())
 
 
 class Library:
@@ -46,12 +54,22 @@ class Library:
         return int(self._tracker[function])
 
 
-def compile_ir(text: str) -> bytes:
-    """Return the object code of a module."""
+def parse(text: str, target: Target | None = None) -> Any:
+    """Return LLVM's module for IR text, checked."""
     import llvmlite.binding as llvm
 
-    machine = host()
+    to = machine(target)
     parsed = llvm.parse_assembly(text)
-    parsed.triple, parsed.data_layout = machine.triple, str(machine.target_data)
+    parsed.triple, parsed.data_layout = to.triple, str(to.target_data)
     parsed.verify()
-    return bytes(machine.emit_object(parsed))
+    return parsed
+
+
+def compile_ir(text: str, target: Target | None = None) -> bytes:
+    """Return the object code of a module for a target; None is this processor."""
+    return bytes(machine(target).emit_object(parse(text, target)))
+
+
+def assembly(text: str, target: Target | None = None) -> str:
+    """Return the assembly of a module, to be read."""
+    return str(machine(target).emit_assembly(parse(text, target)))
