@@ -1,76 +1,91 @@
-"""What a processor offers to generated code: vector width, registers, fused multiply-add."""
+"""The processor that code is generated for: its vectors, its registers, what it can do.
+
+The host by default; another one by name, to test the narrow vectors on a wide machine or to look at
+foreign assembly: `Target.named("avx2")`.
+"""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from .ir import SIZES
+SIZES = {"float": 4, "double": 8, "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8}  # bytes
+
+# name: (triple, LLVM's cpu, bytes of a vector, number of vector registers, FMA, rounding)
+_KNOWN = {
+    "avx512": ("", "x86-64-v4", 64, 32, True, True),
+    "avx2": ("", "x86-64-v3", 32, 16, True, True),
+    "generic": ("", "x86-64", 16, 16, False, False),  # SSE2: any x86-64
+    "aarch64": ("aarch64-unknown-linux-gnu", "generic", 16, 32, True, True),  # NEON
+}
+_AVX512 = ("avx512f", "avx512vl", "avx512dq", "avx512bw")  # what the 64-byte code relies on
 
 
-@dataclass(frozen=True)
-class Target:
-    """A processor to generate code for.
+class Target(NamedTuple):
+    """A processor.
 
     Args:
-        name: "host", "avx512", "avx2", "generic".
-        width: of a vector register, in bytes.
-        registers: how many vector registers there are.
-        has_fma: it multiplies and adds in one instruction.
+        name: "avx512", "avx2", "generic" or "aarch64".
+        triple: as LLVM names the platform; "" is the host's.
         cpu, features: as LLVM names them.
+        vector_bytes: of one vector register.
+        registers: how many of them there are.
+        has_fma: a·b + c is one instruction.
+        has_rounding: so are floor, ceil, trunc and rounding to even.
     """
 
     name: str
-    width: int
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
     registers: int
     has_fma: bool
-    cpu: str
-    features: str = ""
+    has_rounding: bool
 
     def lanes(self, element: str) -> int:
-        """Return how many numbers fill a register.
+        """Return how many numbers a vector register holds.
 
-        >>> target("avx2").lanes("float"), target("avx512").lanes("double")
-        (8, 8)
+        >>> Target.named("avx2").lanes("float"), Target.named("generic").lanes("double")
+        (8, 2)
         """
-        return self.width // SIZES[element]
+        return self.vector_bytes // SIZES[element]
 
+    @classmethod
+    def named(cls, name: str) -> Target:
+        """Return a target by name; code for "avx512" or "avx2" runs only where the host has it."""
+        if name == "host":
+            return host()
+        if name not in _KNOWN:
+            known = ", ".join(["host", *_KNOWN])
+            raise ValueError(f"there is no target {name!r}: it is one of {known}")
+        triple, cpu, *rest = _KNOWN[name]
+        return cls(name, triple, cpu, "", *rest)
 
-KNOWN = {
-    "avx512": Target("avx512", 64, 32, True, "x86-64-v4"),
-    "avx2": Target("avx2", 32, 16, True, "x86-64-v3"),
-    "generic": Target("generic", 16, 16, False, "x86-64"),
-}
-
-
-@functools.cache
-def target(name: str = "host") -> Target:
-    """Return a target by name; "host" is this processor.
-
-    Raises:
-        ValueError: no such target.
-    """
-    if name == "host":
-        return _host()
-    if name not in KNOWN:
-        raise ValueError(f"target {name!r}: it should be 'host' or one of {', '.join(KNOWN)}")
-    return KNOWN[name]
-
-
-def runs_here(wanted: Target) -> bool:
-    """Tell whether this processor can run the code of a target."""
-    return wanted.width <= _host().width and wanted.has_fma <= _host().has_fma
+    def runs_here(self) -> bool:
+        """Return whether the host can execute code for this target."""
+        order = ("generic", "avx2", "avx512")
+        here = host().name
+        if self.name not in order or here not in order:
+            return self == host()
+        return order.index(self.name) <= order.index(here)
 
 
 @functools.cache
-def _host() -> Target:
+def host() -> Target:
+    """Return the processor that this program runs on."""
     import llvmlite.binding as llvm
 
-    found = llvm.get_host_cpu_features()
-    cpu, features = llvm.get_host_cpu_name(), found.flatten()
-    if found.get("avx512f") and found.get("avx512vl") and found.get("avx512dq"):
-        return Target("host", 64, 32, True, cpu, features)
-    if found.get("avx2") and found.get("fma"):
-        return Target("host", 32, 16, True, cpu, features)
-    arm = bool(found.get("neon"))  # 32 registers of 16 bytes, with fused multiply-add
-    return Target("host", 16, 32 if arm else 16, arm, cpu, features)
+    cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
+    name = _best("x86_64" in llvm.get_process_triple(), features)
+    _, _, *rest = _KNOWN[name]
+    return Target(name, "", cpu, features.flatten(), *rest)
+
+
+def _best(is_x86: bool, features: dict[str, bool]) -> str:
+    """Return the widest known target that a processor with these features covers."""
+    if not is_x86:
+        return "aarch64"
+    if all(features.get(f) for f in _AVX512):
+        return "avx512"
+    return "avx2" if features.get("avx2") and features.get("fma") else "generic"
