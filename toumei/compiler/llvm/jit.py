@@ -7,8 +7,6 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from .target import Target, target
-
 from .target import Target, host
 
 
