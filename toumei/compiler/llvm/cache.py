@@ -19,6 +19,7 @@ from pathlib import Path
 from ...errors import SaveError
 from ...io.files import write_whole
 from . import jit
+from .target import Target, host
 
 _MARK = b"toumei object 1\n"
 _ENDING = ".object"
@@ -39,7 +40,10 @@ def folder() -> Path:
 
 
 def library(
-    text: str | Callable[[], str], exports: Sequence[str], key: str | None = None
+    text: str | Callable[[], str],
+    exports: Sequence[str],
+    key: str | None = None,
+    target: Target | None = None,
 ) -> jit.Library:
     """Return the functions of a module, from the cache if they are there.
 
@@ -48,33 +52,33 @@ def library(
         exports: the names of the functions to be called.
         key: says what the IR will be, so that it needn't be written: equal keys, equal IR.
             The IR itself if left out.
+        target: the processor; None is this one.
     """
     if key is None:
         text = text if isinstance(text, str) else text()
         key = text
-    name = digest(key)
+    name = digest(key, target)
     if (code := load(name)) is not None:
         with contextlib.suppress(RuntimeError):  # it doesn't link: compile it afresh
             return jit.Library(code, exports)
-    code = jit.compile_ir(text if isinstance(text, str) else text())
+    code = jit.compile_ir(text if isinstance(text, str) else text(), target)
     save(name, code)
     return jit.Library(code, exports)
 
 
-def digest(key: str) -> str:
-    """Return the name under which the code for a key is kept, on this machine."""
-    return hashlib.sha256("\0".join([_machine(), key]).encode()).hexdigest()
+def digest(key: str, target: Target | None = None) -> str:
+    """Return the name under which the code for a key is kept."""
+    return hashlib.sha256("\0".join([_machine(target or host()), key]).encode()).hexdigest()
 
 
 @functools.cache
-def _machine() -> str:
+def _machine(target: Target) -> str:
     """Everything but the IR that machine code depends on."""
     import llvmlite
     import llvmlite.binding as llvm
 
-    features = llvm.get_host_cpu_features().flatten()
-    words = (llvmlite.__version__, llvm.get_default_triple(), llvm.get_host_cpu_name(), features)
-    return "\0".join(words)
+    triple = target.triple or llvm.get_default_triple()
+    return "\0".join([llvmlite.__version__, triple, target.cpu, target.features])
 
 
 # --- files ---

@@ -291,20 +291,27 @@ def steps(machine: Machine) -> Function:
         with f.when(_takes_part(f, team, thread, row, last)):
             f.call("toumei_wait_done", "void", team, f.add(_row(f, row, WAIT), base))
             _stamp(f, times, loop.index)
-            fresh = f.bits("shl", f.add(ticket, loop.index), TAKEN_BITS)
-            values = (team, thread, row, fresh, last, buffers, scratch)
-            f.call("toumei_step", "void", *values)
+            serial = f.compare("ne", _row(f, row, SERIAL), 0)
+            with f.when(serial):  # not through TAKEN: the others may be further on already
+                _call_kernel(f, row, i64(0), _row(f, row, ITEMS), [buffers, scratch])
+                f.call("toumei_finish", "void", team, i64(1), last)
+            with f.when(f.bits("xor", serial, 1)):
+                fresh = f.bits("shl", f.add(ticket, loop.index), TAKEN_BITS)
+                values = (team, thread, row, fresh, last, buffers, scratch)
+                f.call("toumei_step", "void", *values)
     f.ret()
     return f
 
 
 def _takes_part(f: Function, team: Value, thread: Value, row: Value, last: Value) -> Value:
-    """Whether a thread has anything to do in a step: not if it came too late, nor if it is serial
-    and the thread isn't the caller's."""
+    """Whether a step concerns a thread: not if it came too late.
+
+    The caller's thread passes by every step, since it takes the times; serial ones are for it
+    alone.
+    """
     on = f.compare("slt", f.atomic_load(f.at(team, DONE)), last)
-    mine = f.bits("or", f.compare("eq", thread, 0), f.compare("eq", _row(f, row, SERIAL), 0))
-    caller = f.compare("eq", thread, 0)  # it always passes by: it takes the times
-    return f.bits("or", caller, f.bits("and", on, mine))
+    shared = f.compare("eq", _row(f, row, SERIAL), 0)
+    return f.bits("or", f.compare("eq", thread, 0), f.bits("and", on, shared))
 
 
 def step(machine: Machine) -> Function:

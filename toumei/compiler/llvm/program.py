@@ -23,6 +23,7 @@ from . import cache, runtime
 from . import pool_ir as layout
 from .ir import Function, module
 from .jit import Library
+from .target import Target
 
 CHUNKS_PER_THREAD = 8  # enough that a thread that comes late leaves little for the end
 _MOST_CHUNKS = (1 << layout.TAKEN_BITS) - 1  # of one thread's range
@@ -89,16 +90,17 @@ def build(
     functions: Sequence[Function],
     steps: Sequence[Step | Callable[[], None]],
     key: str | None = None,
+    target: Target | None = None,
 ) -> Program:
     """Compile kernels, or find them in the cache, and put them in order.
 
     Args:
         functions: the kernels and what they call.
         steps: see Program.
-        key: see `cache.library`.
+        key, target: see `cache.library`.
     """
     names = dict.fromkeys(step.function for step in steps if isinstance(step, Step))
-    return Program(cache.library(lambda: module(functions), list(names), key), steps)
+    return Program(cache.library(lambda: module(functions), list(names), key, target), steps)
 
 
 def _parts(
@@ -203,6 +205,7 @@ class Plan:
         splits = [_split(step, threads) for step in steps]
         ends = list(itertools.accumulate(chunks for _, chunks in splits))
         waits = _waits(steps, ends, strict)
+        lasts = _lasts(waits, ends)
         helpers = max(
             (c for s, (_, c) in zip(steps, splits, strict=True) if not s.serial), default=1
         )
@@ -211,9 +214,8 @@ class Plan:
         rows = [head]
         for i, (step, (chunk, chunks)) in enumerate(zip(steps, splits, strict=True)):
             share = -(-chunks // threads)
-            last = next((w for w in waits[i + 1 :] if w > waits[i]), total)
-            row = [addresses[step.function], step.items, chunk, chunks, share, waits[i], last]
-            rows.append([*row, int(step.serial)])
+            row = [addresses[step.function], step.items, chunk, chunks, share]
+            rows.append([*row, waits[i], lasts[i], int(step.serial)])
         self._memory, self.address = runtime.aligned(layout.ROW * len(rows))
         start = self.address - self._memory.ctypes.data
         table = self._memory[start : start + layout.ROW * len(rows)].view(np.int64)
@@ -238,3 +240,15 @@ def _waits(steps: Sequence[Step], ends: Sequence[int], strict: bool) -> list[int
         else:
             waits.append(ends[i - 1] if step.barrier or strict else waits[-1])
     return waits
+
+
+def _lasts(waits: Sequence[int], ends: Sequence[int]) -> list[int]:
+    """Return for each step how many chunks are done when the next wait is over."""
+    lasts: list[int] = []
+    last, following = (ends[-1] if ends else 0), None
+    for wait in reversed(waits):
+        if following is not None and following != wait:
+            last = following
+        lasts.append(last)
+        following = wait
+    return lasts[::-1]

@@ -101,6 +101,16 @@ def _quota() -> int:
 # --- native functions ---
 
 
+_SIGNATURES: dict[str, tuple[Any, ...]] = {  # what each returns and takes
+    "run": (ctypes.c_int64, *[ctypes.c_void_p] * 4),
+    "solo": (None, *[ctypes.c_void_p] * 3),
+    "work": (None, ctypes.c_void_p, ctypes.c_int64),
+    "settle": (ctypes.c_int64, *[ctypes.c_void_p] * 2),
+    "stop": (None, ctypes.c_void_p),
+    "pauses": (None, ctypes.c_int64),
+}
+
+
 class Native(NamedTuple):
     """The runtime's functions: what they do is said in pool_ir.py."""
 
@@ -140,23 +150,14 @@ def this_machine() -> Machine:
 def native(machine: Machine | None = None) -> Native:
     """Return the runtime's functions, compiled for this machine (or, in tests, as for another)."""
     machine = machine or this_machine()
-    names = [f"toumei_{name}" for name in ("run", "solo", "work", "settle", "stop", "pauses")]
+    names = [f"toumei_{name}" for name in _SIGNATURES]
     library = cache.library(layout.runtime_ir(machine), names)
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    kinds = [
-        (number, pointer, pointer, pointer, pointer),
-        (None, pointer, pointer, pointer),
-        (None, pointer, number),
-        (number, pointer, pointer),
-        (None, pointer),
-        (None, number),
-    ]
-    made = [
-        ctypes.CFUNCTYPE(*kind)(library.address(name))
-        for name, kind in zip(names, kinds, strict=True)
-    ]
-    *functions, pauses = made
-    return Native(library, *functions, _spins(pauses), machine.clock > 0)
+    made: dict[str, Any] = {
+        name: ctypes.CFUNCTYPE(*kinds)(library.address(f"toumei_{name}"))
+        for name, kinds in _SIGNATURES.items()
+    }
+    spins = _spins(made.pop("pauses"))
+    return Native(library=library, spins=spins, has_clock=machine.clock > 0, **made)
 
 
 def _spins(pauses: Any) -> int:
