@@ -284,6 +284,13 @@ class Function:
         self.store(value, place)
         return place
 
+    def scratch(self, size: int) -> Value:
+        """Return the address of new memory on the stack, aligned to 64 bytes."""
+        self.count += 1
+        place = Value(f"%scratch{self.count}", "ptr")
+        self.locals.append(f"  {place.name} = alloca i8, i64 {size}, align 64")
+        return place
+
     def atomic_load(self, place: Value, kind: str = "i64", order: str = "acquire") -> Value:
         """Load what another thread may be writing: "monotonic", "acquire", "seq_cst"."""
         return self.emit(f"load atomic {kind}, ptr {place.name} {order}, align {SIZES[kind]}", kind)
