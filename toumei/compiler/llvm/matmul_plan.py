@@ -1,0 +1,333 @@
+"""How a matrix product is cut into register tiles, blocks and work items.
+
+A product C[m, n] = sum over k of A[m, k] · B[k, n] is computed in *register tiles*: `rows` rows by
+`vectors` vectors of columns, whose sums stay in registers while k runs.  Three forms:
+
+- "direct": B's rows are contiguous and are read where they are;
+- "packed": B's columns are contiguous; a panel of B (as wide as a tile) is transposed into scratch
+  memory, then as "direct";
+- "dot": both A's rows and B's columns are contiguous; lanes run over k and are added up at the end.
+  It needs no packing, and pays where C is narrow and k is long.
+
+A long k is cut into pieces ("depth"), so that the panels in use stay in cache: either one after the
+other, with the sums of a block waiting in scratch memory ("blocked"), or, where C alone has too
+few tiles to occupy several threads, as work items of their own, whose partial sums are combined
+by a second kernel ("chunks").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from .ir import SIZES
+from .target import Target
+
+STACK = 192 * 1024  # bytes of scratch memory that a kernel may take from the stack
+L1, L2 = 32 * 1024, 512 * 1024  # bytes of the caches that a plan counts on
+
+
+@dataclass(frozen=True)
+class MatmulSpec:
+    """A matrix product C[b, m, n] = sum over k of A[b, m, k] · B[b, k, n].
+
+    Args:
+        m, n, k: sizes.
+        a: strides of A in elements: of m, of k, then of each batch dimension (0: broadcast).
+        b: strides of B: of k, of n, then of each batch dimension; that of k or of n is 1.
+        c: strides of C: of m, of n, then of each batch dimension; that of n is 1.
+        batch: sizes of the batch dimensions.
+        dtype: "float" or "double".
+    """
+
+    m: int
+    n: int
+    k: int
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+    c: tuple[int, ...]
+    batch: tuple[int, ...] = ()
+    dtype: str = "float"
+
+    def __post_init__(self) -> None:
+        for strides, name in ((self.a, "A"), (self.b, "B"), (self.c, "C")):
+            if len(strides) != 2 + len(self.batch):
+                raise ValueError(f"{name} needs 2 + {len(self.batch)} strides, has {len(strides)}")
+        if not self.columns_unit and not self.rows_unit:
+            raise ValueError(f"B has strides {self.b[:2]}: one of them should be 1 (pack it first)")
+        if self.n > 1 and self.c[1] != 1:
+            raise ValueError(f"C has stride {self.c[1]} along n: it should be 1")
+
+    @property
+    def columns_unit(self) -> bool:
+        """Neighbours along n are neighbours in B: vectors are read where they are."""
+        return self.b[1] == 1 or self.n == 1
+
+    @property
+    def rows_unit(self) -> bool:
+        """Neighbours along k are neighbours in B."""
+        return self.b[0] == 1 or self.k <= 1
+
+    @property
+    def batches(self) -> int:
+        return math.prod(self.batch)
+
+    @property
+    def work(self) -> int:
+        """Multiplications."""
+        return self.batches * self.m * self.n * self.k
+
+    def swapped(self) -> MatmulSpec:
+        """Return the same product as Cᵀ = Bᵀ·Aᵀ; C's stride along m has to be 1.
+
+        For n = 1 it is the better one: its lanes run along m.
+        """
+
+        def turn(strides: tuple[int, ...]) -> tuple[int, ...]:
+            return (strides[1], strides[0], *strides[2:])
+
+        a, b, c = turn(self.b), turn(self.a), turn(self.c)
+        return replace(self, m=self.n, n=self.m, a=a, b=b, c=c)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a product is computed; see the module's text.
+
+    Args:
+        target: the processor.
+        form: "direct", "packed" or "dot".
+        rows, vectors: of a register tile; in form "dot", rows and columns.
+        block: rows and columns of a block: what a work item computes.
+        depth: how much of k at a time.
+        chunks: pieces of k that are work items of their own; 1: none.
+        unroll: turns of the loop over k that are written out.
+        chains: sums per element of C that are added up at the end, so that a small tile need not
+            wait for each addition.
+        group: blocks per work item.
+    """
+
+    target: Target
+    form: str
+    rows: int
+    vectors: int
+    block: tuple[int, int]
+    depth: int
+    chunks: int = 1
+    unroll: int = 1
+    chains: int = 1
+    group: int = 1
+
+    def width(self, spec: MatmulSpec) -> int:
+        """Return the columns of a register tile."""
+        return self.vectors * (1 if self.form == "dot" else self.target.lanes(spec.dtype))
+
+    def blocked(self, spec: MatmulSpec) -> bool:
+        """Tell whether k is cut into pieces, one after the other."""
+        return self.chunks == 1 and self.depth < spec.k
+
+    def grid(self, spec: MatmulSpec) -> tuple[int, int]:
+        """Return how many blocks there are along m and n."""
+        return -(-spec.m // self.block[0]), -(-spec.n // self.block[1])
+
+    def units(self, spec: MatmulSpec) -> int:
+        """Return how many blocks there are in all."""
+        down, across = self.grid(spec)
+        return self.chunks * spec.batches * down * across
+
+    def combine_rows(self, spec: MatmulSpec) -> int:
+        """Return how many rows of C a work item of the combining kernel adds up."""
+        row = max(1, self.chunks * spec.n)
+        return max(1, min(-(-spec.batches * spec.m // 2), 16384 // row))
+
+    def items(self, spec: MatmulSpec) -> tuple[int, ...]:
+        """Return the number of work items of each kernel."""
+        main = -(-self.units(spec) // self.group)
+        if self.chunks == 1:
+            return (main,)
+        return main, -(-spec.batches * spec.m // self.combine_rows(spec))
+
+    def workspace(self, spec: MatmulSpec) -> int:
+        """Return the bytes of workspace for partial sums."""
+        if self.chunks == 1:
+            return 0
+        return self.chunks * spec.batches * spec.m * spec.n * SIZES[spec.dtype]
+
+
+# --- cost: processor cycles by a simple model, to compare tiles and forms ---
+
+
+def fits(target: Target, rows: int, vectors: int) -> bool:
+    """Tell whether a tile's sums and operands fit into the registers."""
+    if vectors == 1 and target.vector_bytes == 64:
+        return rows + 2 <= target.registers  # A's number is broadcast by the multiplication itself
+    spare = 1 if target.has_fma else 2  # the product needs a place before it is added
+    return rows * vectors + vectors + spare <= target.registers
+
+
+def chains_for(sums: int) -> int:
+    """Return how many sums per element keep two adders of four cycles busy."""
+    return 1 if sums >= 6 else 2 if sums >= 3 else 4
+
+
+def step_cycles(rows: int, vectors: int) -> float:
+    """Return the cycles of one multiply-add of each of a tile's sums."""
+    sums = rows * vectors
+    waiting = 4 / chains_for(sums)
+    return max(sums / 2, (rows + vectors) / 2, waiting, (sums + rows + vectors + 3) / 5.5)
+
+
+def parts(size: int, piece: int) -> list[tuple[int, int]]:
+    """Return (how many, how large) for the full pieces of a size and for the rest.
+
+    >>> parts(100, 8), parts(16, 8)
+    ([(12, 8), (1, 4)], [(2, 8)])
+    """
+    full, rest = divmod(size, piece)
+    return [p for p in ((full, piece), (1, rest)) if p[0] and p[1]]
+
+
+def direct_cycles(spec: MatmulSpec, target: Target, rows: int, vectors: int) -> float:
+    """Return the estimated cycles of one batch entry's product with B read in place."""
+    lanes, total = target.lanes(spec.dtype), 0.0
+    for across, width in parts(spec.n, vectors * lanes):
+        wide = -(-width // lanes)
+        for down, tall in parts(spec.m, rows):
+            tile = spec.k * step_cycles(tall, wide) + 12 + 1.5 * tall * wide
+            total += across * down * tile
+    return total
+
+
+def packed_cycles(spec: MatmulSpec, target: Target, rows: int, vectors: int) -> float:
+    """Return the estimated cycles with B transposed first."""
+    return direct_cycles(spec, target, rows, vectors) + 0.2 * spec.k * spec.n
+
+
+def dot_cycles(spec: MatmulSpec, target: Target, rows: int, columns: int) -> float:
+    """Return the estimated cycles with lanes over k."""
+    lanes, total = target.lanes(spec.dtype), 0.0
+    steps = -(-spec.k // lanes)
+    for across, wide in parts(spec.n, columns):
+        for down, tall in parts(spec.m, rows):
+            added = tall * lanes * 2.2 if wide > 1 else tall * 10  # lanes into numbers
+            total += across * down * (steps * step_cycles(tall, wide) + added + 12)
+    return total
+
+
+# --- choice ---
+
+
+def tiles(spec: MatmulSpec, target: Target) -> Iterator[tuple[int, int]]:
+    """Yield the register tiles worth looking at: (rows, vectors)."""
+    lanes = target.lanes(spec.dtype)
+    for vectors in range(1, min(4, -(-spec.n // lanes)) + 1):
+        for rows in range(1, min(24, spec.m) + 1):
+            if fits(target, rows, vectors):
+                yield rows, vectors
+
+
+def dot_tiles(spec: MatmulSpec, target: Target) -> Iterator[tuple[int, int]]:
+    """Yield the tiles of form "dot" worth looking at: (rows, columns)."""
+    most = min(target.lanes(spec.dtype), spec.n)
+    for columns in range(1, most + 1):
+        for rows in range(1, min(8, spec.m) + 1):
+            if rows * columns + rows + 1 <= target.registers - 2:
+                yield rows, columns
+
+
+def ranked(spec: MatmulSpec, target: Target) -> list[tuple[float, str, int, int]]:
+    """Return (estimated cycles, form, rows, vectors), best first."""
+    if spec.columns_unit:
+        found = [(direct_cycles(spec, target, *t), "direct", *t) for t in tiles(spec, target)]
+    else:
+        found = [(packed_cycles(spec, target, *t), "packed", *t) for t in tiles(spec, target)]
+    if spec.rows_unit and spec.a[1] == 1 and spec.k >= target.lanes(spec.dtype):
+        found += [(dot_cycles(spec, target, *t), "dot", *t) for t in dot_tiles(spec, target)]
+    return sorted(found) or [(0.0, "direct" if spec.columns_unit else "packed", 1, 1)]
+
+
+def plan(spec: MatmulSpec, target: Target) -> Plan:
+    """Return the way to compute a product that promises to be the fastest."""
+    _, form, rows, vectors = ranked(spec, target)[0]
+    return arrange(spec, target, form, rows, vectors)
+
+
+def candidates(spec: MatmulSpec, target: Target, count: int = 10) -> list[Plan]:
+    """Return plans to be timed, the most promising first: other tiles, other depths."""
+    found: list[Plan] = []
+    for _, form, rows, vectors in ranked(spec, target)[: max(1, count // 2)]:
+        found.append(arrange(spec, target, form, rows, vectors))
+        if spec.k >= 256:
+            depth = 2 * found[-1].depth if found[-1].depth <= 256 else found[-1].depth // 2
+            found.append(arrange(spec, target, form, rows, vectors, depth))
+    return list(dict.fromkeys(found))[:count]
+
+
+def even(size: int, most: int, multiple: int) -> int:
+    """Return the size of equal pieces of at most `most`, a multiple of something.
+
+    >>> even(1000, 400, 8), even(100, 400, 8)
+    (336, 104)
+    """
+    pieces = max(1, -(-size // most))
+    return max(multiple, -(-size // (pieces * multiple)) * multiple)
+
+
+def arrange(
+    spec: MatmulSpec, target: Target, form: str, rows: int, vectors: int, depth: int = 0
+) -> Plan:
+    """Return a plan with a given register tile: its blocks, depth and chunks."""
+    lanes = target.lanes(spec.dtype)
+    width = vectors * (1 if form == "dot" else lanes)
+    depth, chunks = depths(spec, form, depth or default_depth(spec), lanes)
+    blocked = chunks == 1 and depth < spec.k
+    block = block_size(spec, rows, width, depth, form, blocked)
+    chosen = Plan(target, form, rows, vectors, block, depth, chunks)
+    steps = depth // lanes if form == "dot" else depth
+    sums = rows * vectors
+    chains = min(chains_for(sums), max(1, steps // 2))
+    unroll = max(chains, 1 if steps < 2 or sums >= 8 else 2)
+    units = chosen.units(spec)
+    work = max(1, spec.work // max(1, units))  # of a block; an item should last microseconds
+    group = max(1, min(units // 8, 131072 // work))
+    return replace(chosen, chains=chains, unroll=unroll, group=group)
+
+
+def default_depth(spec: MatmulSpec) -> int:
+    """Return how much of k to take at a time."""
+    return spec.k if spec.k <= 768 else 384
+
+
+def depths(spec: MatmulSpec, form: str, depth: int, lanes: int) -> tuple[int, int]:
+    """Return (depth, chunks)."""
+    few = spec.batches * -(-spec.m // 8) * -(-spec.n // (2 * lanes)) < 8
+    if spec.k >= 1024 and few:  # too few tiles for several threads
+        most = max(depth, -(-spec.k // 64))
+        depth = even(spec.k, most, lanes)
+        return depth, -(-spec.k // depth)
+    if form == "dot" or depth >= spec.k:  # a dot product reads both operands as they come
+        return max(1, spec.k), 1
+    return even(spec.k, depth, lanes), 1
+
+
+def block_size(
+    spec: MatmulSpec, rows: int, width: int, depth: int, form: str, blocked: bool
+) -> tuple[int, int]:
+    """Return the rows and columns of a block."""
+    size = SIZES[spec.dtype]
+    across = width
+    while form == "direct" and across * 2 <= spec.n and across * depth * size * 2 <= L2 // 2:
+        across *= 2
+    tall = max(rows, L2 // (max(1, depth) * size))
+    if blocked:
+        tall = min(tall, STACK // 2 // (across * size))
+    while across > width and tall * across * depth * spec.batches * 8 > spec.work:
+        across -= width  # blocks enough for the threads
+    if form == "packed":
+        # packing a panel pays off over many rows; still, two threads want blocks of their own
+        tall = max(256, tall) if not blocked else tall
+    few = spec.batches * -(-spec.n // across)
+    if few < 8:
+        tall = min(tall, max(-(-spec.m * few // 8), 128 if form == "packed" else rows))
+    return even(max(1, spec.m), max(rows, tall), rows), across
