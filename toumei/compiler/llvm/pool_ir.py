@@ -272,7 +272,11 @@ def clock(machine: Machine) -> Function:
 
 
 def _stamp(f: Function, times: Value, index: Value | int) -> None:
-    """Write the time into times[index], if times are wanted."""
+    """Write the time into times[index], if times are wanted.
+
+    Whoever finishes a share of a step stamps the step before counting the share as done, so the
+    last stamp is that of the last share, and is there when the run is over.
+    """
     with f.when(f.compare("ne", times, Value("null", "ptr"))):
         f.store(f.call("toumei_clock", "i64"), f.at(times, index, "i64"))
 
@@ -290,36 +294,33 @@ def steps(machine: Machine) -> Function:
         last = f.add(_row(f, row, LAST), base)
         with f.when(_takes_part(f, team, thread, row, last)):
             f.call("toumei_wait_done", "void", team, f.add(_row(f, row, WAIT), base))
-            _stamp(f, times, loop.index)
+            following = f.add(loop.index, 1)
             serial = f.compare("ne", _row(f, row, SERIAL), 0)
             with f.when(serial):  # not through TAKEN: the others may be further on already
                 _call_kernel(f, row, i64(0), _row(f, row, ITEMS), [buffers, scratch])
+                _stamp(f, times, following)
                 f.call("toumei_finish", "void", team, i64(1), last)
             with f.when(f.bits("xor", serial, 1)):
                 fresh = f.bits("shl", f.add(ticket, loop.index), TAKEN_BITS)
-                values = (team, thread, row, fresh, last, buffers, scratch)
+                values = (team, thread, row, fresh, last, buffers, scratch, times, following)
                 f.call("toumei_step", "void", *values)
     f.ret()
     return f
 
 
 def _takes_part(f: Function, team: Value, thread: Value, row: Value, last: Value) -> Value:
-    """Whether a step concerns a thread: not if it came too late.
-
-    The caller's thread passes by every step, since it takes the times; serial ones are for it
-    alone.
-    """
+    """Whether a step concerns a thread: not if it came too late; serial ones are the caller's."""
     on = f.compare("slt", f.atomic_load(f.at(team, DONE)), last)
     shared = f.compare("eq", _row(f, row, SERIAL), 0)
-    return f.bits("or", f.compare("eq", thread, 0), f.bits("and", on, shared))
+    return f.bits("and", on, f.bits("or", shared, f.compare("eq", thread, 0)))
 
 
 def step(machine: Machine) -> Function:
-    """`step(team, thread, row, fresh, last, buffers, scratch)`: do what there is of a step."""
+    """`step(team, thread, row, fresh, last, buffers, scratch, times, following)`: help with one."""
     args = [("team", "ptr"), ("thread", "i64"), ("row", "ptr"), ("fresh", "i64"), ("last", "i64")]
-    args += [("buffers", "ptr"), ("scratch", "ptr")]
+    args += [("buffers", "ptr"), ("scratch", "ptr"), ("times", "ptr"), ("following", "i64")]
     f = Function("toumei_step", args, private=True)
-    team, thread, row, fresh, last, buffers, scratch = f.args
+    team, thread, row, fresh, last, buffers, scratch, times, following = f.args
     threads = f.load(f.at(team, THREADS), "i64")
     mine = f.local(i64(0))
     with f.loop(0, threads) as loop:
@@ -330,6 +331,7 @@ def step(machine: Machine) -> Function:
         count = f.call("toumei_range", "i64", *values)
         f.store(f.add(f.load(mine, "i64"), count), mine)
     with f.when(f.compare("ne", f.load(mine, "i64"), 0)):
+        _stamp(f, times, following)
         f.call("toumei_finish", "void", team, f.load(mine, "i64"), last)
     f.ret()
     return f
@@ -358,7 +360,6 @@ def work(machine: Machine) -> Function:
         even = f.compare("eq", f.bits("and", before, 1), 0)
         with f.when(f.bits("and", same, even)):  # the copy is of one job, and whole
             f.store(before, seen)
-            f.store(Value("null", "ptr"), f.at(job, TIMES))  # only the caller takes times
             f.call("toumei_steps", "void", team, thread, job)
         f.atomic_store(i64(0), inside, "seq_cst")
     f.ret()
@@ -413,9 +414,9 @@ def lead(machine: Machine) -> Function:
         asleep = f.atomic_load(f.at(team, IDLE), order="seq_cst")
         with f.when(f.compare("ne", asleep, 0)):
             f.call("toumei_wake", "void", f.at(team, GO), f.cast("trunc", helpers, "i32"))
+    _stamp(f, times, 0)
     f.call("toumei_steps", "void", team, i64(0), job)
     f.call("toumei_wait_done", "void", team, f.add(f.load(f.at(plan, TOTAL), "i64"), base))
-    _stamp(f, times, count)
     f.ret()
     return f
 
@@ -426,11 +427,11 @@ def solo(machine: Machine) -> Function:
     plan, buffers, times = f.args
     mode = _flush_denormals(f, machine)
     count, scratch = f.load(f.at(plan, COUNT), "i64"), f.load(f.at(plan, SCRATCH), "ptr")
+    _stamp(f, times, 0)
     with f.loop(0, count) as loop:
         row = f.at(f.at(plan, ROW), f.mul(loop.index, ROW))
-        _stamp(f, times, loop.index)
         _call_kernel(f, row, i64(0), _row(f, row, ITEMS), [buffers, scratch])
-    _stamp(f, times, count)
+        _stamp(f, times, f.add(loop.index, 1))
     _restore_denormals(f, machine, mode)
     f.ret()
     return f

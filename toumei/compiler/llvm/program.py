@@ -74,16 +74,14 @@ class Program:
         Args:
             buffers: the addresses of the buffers, or the address of an array of them (quicker).
         """
-        if not isinstance(buffers, int):
-            buffers = buffers.ctypes.data
+        place = buffers if isinstance(buffers, int) else buffers.ctypes.data
         for part in self._parts:
-            part.run(buffers)
+            part.run(place)
 
     def times(self, buffers: int | np.ndarray[Any, Any]) -> list[float]:
         """Run all steps, each after the end of the one before; return the seconds of each."""
-        if not isinstance(buffers, int):
-            buffers = buffers.ctypes.data
-        return [seconds for part in self._parts for seconds in part.times(buffers)]
+        place = buffers if isinstance(buffers, int) else buffers.ctypes.data
+        return [seconds for part in self._parts for seconds in part.times(place)]
 
 
 def build(
