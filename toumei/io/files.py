@@ -52,14 +52,27 @@ def replace_with(path: str | os.PathLike[str], write: Callable[[str], None]) -> 
 @contextlib.contextmanager
 def _workplace(folder: str, name: str) -> Iterator[str]:
     """Make a hidden folder for one save, locked as long as the process that saves is alive."""
-    path = tempfile.mkdtemp(prefix=f".{name}.", suffix=_ENDING, dir=folder)
-    lock = _lock(path)
+    path, lock = _locked_folder(folder, name)
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+def _locked_folder(folder: str, name: str) -> tuple[str, int | None]:
+    """Make a hidden folder and lock it, anew if another save swept it away before it was locked."""
+    for tries_left in (3, 2, 1, 0):
+        path = tempfile.mkdtemp(prefix=f".{name}.", suffix=_ENDING, dir=folder)
+        lock = _lock(path)
+        if os.path.isdir(path) and (lock is not None or sys.platform == "win32"):
+            break
+        if tries_left:  # else there are no locks here, and so no sweeping
+            if lock is not None:
+                os.close(lock)
+            shutil.rmtree(path, ignore_errors=True)
+    return path, lock
 
 
 def _sweep(folder: str) -> None:
