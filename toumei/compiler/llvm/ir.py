@@ -106,6 +106,7 @@ class Function:
         self.here = "entry"  # the block that is being written
         self.count = 0
         self.declarations: dict[str, None] = {}  # of what is called, for the module
+        self.helpers: dict[str, Function] = {}  # private functions that it calls, by name
 
     def __str__(self) -> str:
         args = ", ".join(f"{a.type} {a.name}" for a in self.args)
@@ -237,6 +238,11 @@ class Function:
             self.do(text)
             return Value("", "void")
         return self.emit(text, returns)
+
+    def call_helper(self, helper: Function, *args: Value) -> Value:
+        """Call a private function, which comes into the module along with this one."""
+        self.helpers.setdefault(helper.name, helper)
+        return self.call(helper.name, helper.returns, *args)
 
     def call_at(self, address: Value, *args: Value) -> None:
         """Call a function by its address; it returns nothing."""
@@ -415,6 +421,22 @@ class Function:
                 pairs = f"[{old.name}, %{before}], [{new.name}, %{end}]"
                 loop.results.append(self.emit(f"phi {old.type} {pairs}", old.type))
 
+    def any(self, mask: Value) -> Value:
+        """Return whether a mask holds in any lane."""
+        lanes = split(mask.type)[1]
+        if lanes == 1:
+            return mask
+        return self.compare("ne", self.emit(f"bitcast {mask.type} {mask.name} to i{lanes}", f"i{lanes}"), 0)
+
+    def choose(self, condition: Value, then: Callable[[], Value], otherwise: Value) -> Value:
+        """Return what `then` writes if a condition holds, else a value that is there already."""
+        before = self.here
+        with self.when(condition):
+            other = then()
+            end = self.here
+        pairs = f"[{otherwise.name}, %{before}], [{other.name}, %{end}]"
+        return self.emit(f"phi {otherwise.type} {pairs}", otherwise.type)
+
     @contextmanager
     def when(self, condition: Value) -> Iterator[None]:
         """Write what is done only if a condition holds."""
@@ -450,6 +472,8 @@ class Function:
 
 def module(functions: Sequence[Function], triple: str = "") -> str:
     """Write a module: functions, and what they call from outside."""
+    helpers = {name: h for f in functions for name, h in f.helpers.items()}
+    functions = [*functions, *helpers.values()]
     defined = {f.name for f in functions}
     wanted = dict.fromkeys(d for f in functions for d in f.declarations)
     outside = [d for d in wanted if d.split("@")[1].split("(")[0] not in defined]

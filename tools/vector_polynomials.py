@@ -1,0 +1,242 @@
+"""Compute the polynomials of the generated elementary functions, with mpmath.
+
+    python tools/vector_polynomials.py > toumei/compiler/llvm/polynomials.py
+
+Each is the best one (Remez): its largest weighted error is as small as its degree allows, and the
+degree is the smallest that reaches a sixteenth of the type's last bit.  The weight makes the error
+that of the final result, relative to it.  What each one is can be read off `TABLES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from mpmath import mp, mpf
+
+mp.dps = 50
+GRID = 400  # points at which the error is looked at
+Function = Callable[[mpf], mpf]
+
+
+def grid(low: float, high: float) -> list[mpf]:
+    """Return Chebyshev points of an interval, in rising order."""
+    middle, half = (mpf(low) + mpf(high)) / 2, (mpf(high) - mpf(low)) / 2
+    return [middle - half * mp.cos(mp.pi * (k + mpf(1) / 2) / GRID) for k in range(GRID)]
+
+
+def horner(coefficients: list[mpf], x: mpf) -> mpf:
+    """Return c₀ + c₁·x + c₂·x² + …"""
+    return mp.polyval(coefficients[::-1], x)
+
+
+def alternating(errors: list[mpf], count: int) -> list[int]:
+    """Return where the error is largest between changes of its sign: `count` places."""
+    peaks = [0]
+    for k, e in enumerate(errors):
+        if e * errors[peaks[-1]] <= 0:
+            peaks.append(k)
+        elif abs(e) > abs(errors[peaks[-1]]):
+            peaks[-1] = k
+    while len(peaks) > count:  # the smaller end goes
+        first, last = abs(errors[peaks[0]]), abs(errors[peaks[-1]])
+        peaks = peaks[1:] if first < last else peaks[:-1]
+    return peaks
+
+
+def remez(f: Function, weight: Function, span: tuple[float, float], above: int, below: int):  # type: ignore[no-untyped-def]
+    """Return P and Q (Q₀ = 1) of the best P(x)/Q(x), with `above` and `below` free terms.
+
+    The equations are w·(P − f·Q) = ±E·Q at the places of the largest error; E·Q, where they aren't
+    linear, is taken from the turn before.
+    """
+    xs = grid(*span)
+    fs, ws = [f(x) for x in xs], [weight(x) for x in xs]
+    size = above + below + 1
+    places = [round((GRID - 1) * (1 - np.cos(np.pi * k / (size - 1))) / 2) for k in range(size)]
+    q, level = [mpf(1)] + [mpf(0)] * below, mpf(0)
+    for turn in range(12 if not below else 40):
+        rows, right = [], []
+        for k, i in enumerate(places):
+            x, sign = xs[i], (-1) ** k
+            target = fs[i] + sign * level / ws[i] if below else fs[i]
+            denominator = 1 if below == 0 else horner(q, x)
+            row = [x**j for j in range(above)]
+            row += [-target * x**j for j in range(1, below + 1)]
+            rows.append([*row, -sign * denominator / ws[i]])
+            right.append(target)
+        solved = mp.lu_solve(mp.matrix(rows), mp.matrix(right))
+        p = [solved[j] for j in range(above)]
+        q = [mpf(1)] + [solved[above + j] for j in range(below)]
+        level += solved[size - 1] if below else 0
+        errors = [w * (horner(p, x) / horner(q, x) - y) for x, y, w in zip(xs, fs, ws, strict=True)]
+        peaks = alternating(errors, size)
+        worst = max(abs(e) for e in errors)
+        if len(peaks) < size:
+            break
+        if turn and peaks == places and not below:
+            break
+        places = peaks
+    return p, q, worst
+
+
+def half_ln_ratio(z: mpf) -> mpf:
+    """Return (ln((1 + s)/(1 − s)) − 2s)/s³, z = s²."""
+    s = mp.sqrt(z)
+    return 2 * (mp.atanh(s) - s) / s**3
+
+
+def cubic(f: Function) -> tuple[Function, Function]:
+    """Return (f(s) − s)/s³ as a function of z = s², and the weight of its error."""
+    return (
+        lambda z: (f(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3,
+        lambda z: mp.sqrt(z) ** 3 / f(mp.sqrt(z)),
+    )
+
+
+def odd(f: Function) -> tuple[Function, Function]:
+    """Return f(s)/s as a function of z = s², and the weight of its error."""
+    return (lambda z: f(mp.sqrt(z)) / mp.sqrt(z), lambda z: mp.sqrt(z) / f(mp.sqrt(z)))
+
+
+def erfcx_part(k: float) -> tuple[Function, Function]:
+    """Return exp(a²)·erfc a/t, t = k/(a + k), as a function of u = (a − k)/(a + k)."""
+
+    def f(u: mpf) -> mpf:
+        a = k * (1 + u) / (1 - u)
+        return mp.erfc(a) * mp.exp(a * a) * (a + k) / k
+
+    return f, lambda u: 1 / f(u)
+
+
+def erfcx_span(k: float, most: float) -> tuple[float, float]:
+    """Return what u runs over while a runs from 0 to `most`."""
+    return -1.0, (most - k) / (most + k)
+
+
+LOG = (
+    lambda x: (mp.log1p(x) - x + x * x / 2) / x**3,
+    lambda x: x**3 / mp.log1p(x),
+)
+EXP = (lambda x: (mp.expm1(x) - x) / x**2, lambda x: x**2 / mp.expm1(x))
+COS = (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, lambda z: z**2 / mp.cos(mp.sqrt(z)))
+LOW, HIGH = -0.2929, 0.4143  # √½ − 1, √2 − 1
+
+# name: (what it stands for, {type: (function and weight, interval)})
+TABLES = {
+    "EXP": (
+        "(eʳ − 1 − r)/r², |r| ≤ ln 2/2",
+        {"float": (EXP, (-0.36, 0.36)), "double": (EXP, (-0.35, 0.35))},
+    ),
+    "LOG": ("(ln(1 + f) − f + f²/2)/f³, √½ ≤ 1 + f ≤ √2", {"float": (LOG, (LOW, HIGH))}),
+    "LOG_RATIO": (
+        "(ln((1 + s)/(1 − s)) − 2s)/s³ of z = s²",
+        {"double": ((half_ln_ratio, lambda z: z / 2), (0, 0.02945))},
+    ),
+    "SIN": (
+        "(sin r − r)/r³ of z = r², |r| ≤ π/2",
+        dict.fromkeys(("float", "double"), (cubic(mp.sin), (0, 1.58**2))),
+    ),
+    "SIN_QUARTER": (
+        "(sin r − r)/r³ of z = r², |r| ≤ π/4",
+        dict.fromkeys(("float", "double"), (cubic(mp.sin), (0, 0.795**2))),
+    ),
+    "COS_QUARTER": (
+        "(cos r − 1 + z/2)/z² of z = r², |r| ≤ π/4",
+        dict.fromkeys(("float", "double"), (COS, (0, 0.795**2))),
+    ),
+    "ASIN": (
+        "(arcsin s − s)/s³ of z = s², s ≤ ½",
+        dict.fromkeys(("float", "double"), (cubic(mp.asin), (0, 0.25))),
+    ),
+    "ATAN": (
+        "(arctan s − s)/s³ of z = s², s ≤ 1",
+        dict.fromkeys(("float", "double"), (cubic(mp.atan), (0, 1))),
+    ),
+    "SINH": (
+        "(sinh s − s)/s³ of z = s², s ≤ 1",
+        dict.fromkeys(("float", "double"), (cubic(mp.sinh), (0, 1))),
+    ),
+    "ERF_SMALL": ("(erf s)/s of z = s², s ≤ 1", {"double": (odd(mp.erf), (0, 1))}),
+    "ERFCX": (
+        "exp(a²)·erfc a/t, t = k/(a + k), of u = (a − k)/(a + k), k = 2 (float) or 4 (double)",
+        {
+            "float": (erfcx_part(2), erfcx_span(2, 10.2)),
+            "double": (erfcx_part(4), erfcx_span(4, 28)),
+        },
+    ),
+}  # fmt: skip
+
+# name: (what it stands for, function and weight, interval, terms of P, of Q without the first)
+RATIOS = {
+    "TANH": ("(tanh s)/s = P/Q of z = s², s ≤ 9.1", odd(mp.tanh), (0, 9.1**2), 6, 4),
+    "ERF": ("(erf s)/s = P/Q of z = s², s ≤ 3.95", odd(mp.erf), (0, 3.95**2), 7, 5),
+}
+
+# name: (what it stands for, the number, {type: bits of its parts})
+SPLITS = {
+    "PI": (
+        "π in parts; a double one times a whole number of 19 bits is exact",
+        +mp.pi,
+        {"float": [24, 24, 24], "double": [33, 33, 53]},
+    ),
+    "LN2": (
+        "ln 2 in parts; the first times an exponent is exact",
+        mp.log(2),
+        {"float": [11, 24], "double": [32, 53]},
+    ),
+    "LOG10_2": (
+        "log₁₀ 2 in parts; the first times an exponent is exact",
+        mp.log10(2),
+        {"float": [11, 24], "double": [32, 53]},
+    ),
+}
+GOAL = {"float": mpf(2) ** -28, "double": mpf(2) ** -57}
+
+
+def smallest(kind: str, pair: tuple[Function, Function], span: tuple[float, float]) -> list[mpf]:
+    """Return the coefficients of the shortest polynomial that is good enough for a type."""
+    for terms in range(3 if kind == "float" else 5, 40):
+        p, _, worst = remez(*pair, span, terms, 0)
+        if worst < GOAL[kind]:
+            return p
+    raise ValueError("no polynomial of fewer than 40 terms will do")
+
+
+def written(kind: str, coefficients: list[mpf]) -> str:
+    """Return coefficients as Python text, rounded to the type."""
+    real = np.float32 if kind == "float" else np.float64
+    rows = [f"        {float(real(float(c)))!r},\n" for c in coefficients]
+    return f'    "{kind}": (\n{"".join(rows)}    ),\n'
+
+
+def leading_parts(value: mpf, bits: list[int]) -> list[mpf]:
+    """Split a number into parts of so many bits each, largest first: their sum is the number."""
+    found = []
+    for b in bits:
+        step = mpf(2) ** (mp.floor(mp.log(abs(value), 2)) + 1 - b)
+        found.append(mp.nint(value / step) * step)
+        value -= found[-1]
+    return found
+
+
+def main() -> None:
+    print('"""Polynomials of the elementary functions: made by tools/vector_polynomials.py."""')
+    print("\nfrom __future__ import annotations\n\nTable = dict[str, tuple[float, ...]]\n")
+    for name, (what, kinds) in TABLES.items():
+        parts = [written(kind, smallest(kind, *args)) for kind, args in kinds.items()]
+        print(f"# {what}\n{name}: Table = {{\n{''.join(parts)}}}\n")
+    for name, (what, pair, span, above, below) in RATIOS.items():
+        p, q, worst = remez(*pair, span, above, below)
+        if worst > GOAL["float"] * 2:
+            raise ValueError(f"{name}: the error is {mp.nstr(worst, 3)}")
+        tables = zip(("ABOVE", "BELOW"), (p, q), strict=True)
+        lines = [f"{name}_{t}: Table = {{\n{written('float', c)}}}" for t, c in tables]
+        print(f"# {what}, relative error {mp.nstr(worst, 2)}\n" + "\n".join(lines) + "\n")
+    for name, (what, value, kinds) in SPLITS.items():
+        texts = [written(kind, leading_parts(value, bits)) for kind, bits in kinds.items()]
+        print(f"# {what}\n{name}: Table = {{\n{''.join(texts)}}}\n")
+
+
+if __name__ == "__main__":
+    main()
