@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -338,9 +339,9 @@ def test_the_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         ("win32", tmp_path / "local" / "toumei"),
         ("darwin", Path.home() / "Library" / "Caches" / "toumei"),
     ):
-        monkeypatch.setattr(files_module.sys, "platform", platform)
+        monkeypatch.setattr(sys, "platform", platform)
         assert data_home() == expected
-    monkeypatch.setattr(files_module.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert data_home() == Path.home() / ".cache" / "toumei"
 

@@ -8,7 +8,6 @@ for CIFAR-10, JPEGs in one .npz file (see `jpegs`), texts are UTF-8.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..io.files import cache_home
 
 
 class DataFile(NamedTuple):
@@ -193,21 +193,6 @@ def data_home(root: str | os.PathLike[str] | None = None) -> Path:
     if os.environ.get("TOUMEI_DATA"):
         return Path(os.environ["TOUMEI_DATA"]).expanduser()
     return cache_home()
-
-
-def cache_home() -> Path:
-    """Return the user's cache folder for Toumei: what is there can be had again.
-
-    >>> cache_home().name
-    'toumei'
-    """
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "toumei"
 
 
 def _actual(folder: Path, name: str) -> Path | None:

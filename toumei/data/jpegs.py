@@ -6,7 +6,7 @@ The file holds, for part = train and part = test,
     y_<part>         integers (n), the labels
 
 Decoding takes some 6 seconds for all of CIFAR-10, so the pixels are kept in the user's cache
-(<cache>/toumei/decoded, see `files.cache_home`) under the checksum of what they were made from;
+(<cache>/toumei/decoded, see `io.files.cache_home`) under the checksum of what they were made from;
 that folder may be deleted at any time.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .files import cache_home
+from ..io.files import cache_home
 
 Pixels = NDArray[np.uint8]
 

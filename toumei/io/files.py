@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and the folder for those that can be had again."""
 
 from __future__ import annotations
 
@@ -8,10 +8,26 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from ..errors import SaveError
 
 _ENDING = ".toumei-part"  # of the hidden folder next to a file that is being written
+
+
+def cache_home() -> Path:
+    """Return the user's cache folder for Toumei: what is there can be had again.
+
+    >>> cache_home().name
+    'toumei'
+    """
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "toumei"
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:

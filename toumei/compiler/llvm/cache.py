@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...errors import SaveError
-from ...io.files import write_whole
+from ...io.files import cache_home, write_whole
 from . import jit
 from .target import Target, host
 
@@ -33,8 +33,6 @@ def folder() -> Path:
     >>> folder().name
     'compiled'
     """
-    from ...data.files import cache_home
-
     home = os.environ.get("TOUMEI_CACHE")
     return (Path(home).expanduser() if home else cache_home()) / "compiled"
 
