@@ -290,6 +290,14 @@ class Function:
         self.store(value, place)
         return place
 
+    def buffer(self, index: int) -> Value:
+        """Return an address from the array that the first argument points to; it is read once."""
+        name = f"%buffer{index}"
+        if not any(line.startswith(f"  {name} =") for line in self.locals):
+            array = f"getelementptr ptr, ptr {self.args[0].name}, i64 {index}"
+            self.locals += [f"  {name}.p = {array}", f"  {name} = load ptr, ptr {name}.p, align 8"]
+        return Value(name, "ptr")
+
     def scratch(self, size: int) -> Value:
         """Return the address of new memory on the stack, aligned to 64 bytes."""
         self.count += 1

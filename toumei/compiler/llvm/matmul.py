@@ -39,7 +39,7 @@ def store_c(spec: MatmulSpec, buffer: int = 2) -> Epilogue:
     def epilogue(
         f: Function, sums: Value, row: Value, column: Value, batch: Value, mask: Value | None
     ) -> None:
-        base = batch_place(f, spec, pointer(f, buffer), batch, spec.c[2:])
+        base = batch_place(f, spec, f.buffer(buffer), batch, spec.c[2:])
         at_row = f.at(base, f.mul(row, spec.c[0]), spec.dtype)
         store_maybe(f, sums, f.at(at_row, column, spec.dtype), mask)
 
@@ -55,11 +55,6 @@ def emit(
         return [Product(name, spec, plan, epilogue).function()]
     partial = Product(f"{name}_parts", spec, plan, epilogue).function()
     return [partial, combine(f"{name}_sum", spec, plan, epilogue)]
-
-
-def pointer(f: Function, buffer: int) -> Value:
-    """Return the address of a buffer."""
-    return f.load(f.at(f.args[0], buffer, "ptr"), "ptr")
 
 
 def batch_place(
@@ -102,6 +97,11 @@ def remainder(f: Function, x: Number, size: int) -> tuple[Number, Number]:
     return f.urem(x, size), f.udiv(x, size)
 
 
+def remainder_free(f: Function, x: Number, size: int) -> Number:
+    """Return the largest multiple of a size that is not larger than x."""
+    return x // size * size if isinstance(x, int) else f.mul(f.udiv(x, size), size)
+
+
 def as_value(f: Function, x: Number) -> Value:
     return f.as_value(x, "i64")
 
@@ -137,13 +137,16 @@ class Product:
         if not spec.m * spec.n * spec.batches:
             f.ret()
             return f
-        self.a, self.b = pointer(f, 0), pointer(f, 1)
-        self.out = pointer(f, 3) if plan.chunks > 1 else self.a  # of partial sums
+        self.a, self.b = f.buffer(0), f.buffer(1)
         size = SIZES[spec.dtype]
         if plan.form == "packed":
             deep = -(-min(plan.depth, spec.k) // self.lanes) * self.lanes
             self.panel = f.scratch(max(64, deep * self.width * size))
-        if plan.blocked(spec):
+        if plan.pack_a:
+            self.block_a = f.scratch(plan.a_bytes(spec))
+        if plan.chunks > 1:
+            self.waiting = f.buffer(3)
+        elif plan.blocked(spec):
             self.waiting = f.scratch(plan.block[0] * plan.block[1] * size)
         _, begin, end = f.args
         self.first = f.mul(begin, plan.group)
@@ -166,35 +169,43 @@ class Product:
         self.a0 = batch_place(f, spec, self.a, self.batch, spec.a[2:])
         self.b0 = batch_place(f, spec, self.b, self.batch, spec.b[2:])
         if plan.chunks > 1:
-            self.part = add(f, mul(f, chunk, spec.batches), self.batch)
-            k0 = mul(f, chunk, plan.depth)
-            self.columns(k0, self.count_from(k0), fresh=True)
+            part = add(f, mul(f, chunk, spec.batches), self.batch)
+            self.held = f.at(self.waiting, mul(f, part, plan.part(spec)), spec.dtype)
+            self.pieces(mul(f, chunk, plan.span))
         elif plan.blocked(spec):
-            self.depths()
+            self.held = self.waiting
+            self.pieces(0)
+            with f.loop(as_value(f, self.m0), self.m1, nonempty=True) as rows:
+                self.finish_row(rows.index)
         else:
-            # a panel packed by the last unit still serves, unless this one has other columns
-            new = f.compare("eq", unit, self.first) if down > 1 else None
-            at_top = f.compare("eq", as_value(f, i), 0) if down > 1 else None
-            fresh = f.bits("or", new, at_top) if new and at_top else True
-            self.columns(0, spec.k, fresh)
+            self.columns(0, spec.k, self.needs_panel(unit, i))
 
-    def count_from(self, k0: Number) -> Number:
+    def needs_panel(self, unit: Value, i: Number) -> Value | bool:
+        """Tell whether B's panel has to be packed: not if it is the last unit's."""
+        if self.plan.form != "packed" or self.plan.block[1] != self.width or isinstance(i, int):
+            return True
+        f = self.f
+        return f.bits("or", f.compare("eq", unit, self.first), f.compare("eq", i, 0))
+
+    def pieces(self, start: Number) -> None:
+        """Write the pieces of k one after the other, sums waiting in memory between."""
+        f, plan, spec = self.f, self.plan, self.spec
+        with f.loop(as_value(f, self.m0), self.m1, nonempty=True) as rows:
+            place = self.waiting_place(rows.index, as_value(f, self.n0))
+            wide = plan.block[1] if plan.chunks == 1 else plan.pitch_c(spec)
+            size = f.const("i64", min(plan.block[1], wide) * SIZES[spec.dtype])
+            zero, plain = f.const("i8", 0), f.const("i1", False)
+            f.call("llvm.memset.p0.i64", "void", place, zero, size, plain)
+        stop = smaller(f, add(f, start, plan.span), spec.k)
+        with f.loop(as_value(f, start), stop, plan.depth, nonempty=True) as loop:
+            self.columns(loop.index, self.count_from(loop.index), fresh=True)
+
+    def count_from(self, k0: Value) -> Number:
         """Return how many k a piece has that begins at k0."""
         if self.spec.k % self.plan.depth == 0:
             return self.plan.depth
-        left = self.f.sub(self.f.const("i64", self.spec.k), as_value(self.f, k0))
+        left = self.f.sub(self.f.const("i64", self.spec.k), k0)
         return smaller(self.f, left, self.plan.depth)
-
-    def depths(self) -> None:
-        """Write the pieces of k one after the other, sums waiting in scratch memory between."""
-        f, plan, spec = self.f, self.plan, self.spec
-        size = f.const("i64", plan.block[0] * plan.block[1] * SIZES[spec.dtype])
-        zero, plain = f.const("i8", 0), f.const("i1", False)
-        f.call("llvm.memset.p0.i64", "void", self.waiting, zero, size, plain)
-        with f.loop(0, spec.k, plan.depth) as loop:
-            self.columns(loop.index, self.count_from(loop.index), fresh=True)
-        with f.loop(as_value(f, self.m0), self.m1, nonempty=True) as rows:
-            self.finish_row(rows.index)
 
     def finish_row(self, row: Value) -> None:
         """Write the end of a row of a block whose sums are in scratch memory."""
@@ -212,11 +223,14 @@ class Product:
                 self.epilogue(f, sums, row, column, batch, mask)
 
     def waiting_place(self, row: Value, column: Value) -> Value:
-        """Return where the sums of a block wait."""
-        f = self.f
-        inside = f.mul(f.sub(row, as_value(f, self.m0)), self.plan.block[1])
-        offset = f.add(inside, f.sub(column, as_value(f, self.n0)))
-        return f.at(self.waiting, offset, self.spec.dtype)
+        """Return where a sum waits: those of a block, or of a chunk, row by row."""
+        f, plan = self.f, self.plan
+        if plan.chunks > 1:
+            offset = f.add(f.mul(row, plan.pitch_c(self.spec)), column)
+        else:
+            inside = f.mul(f.sub(row, as_value(f, self.m0)), plan.block[1])
+            offset = f.add(inside, f.sub(column, as_value(f, self.n0)))
+        return f.at(self.held, offset, self.spec.dtype)
 
     # --- tiles ---
 
@@ -228,6 +242,8 @@ class Product:
             fresh: whether B's panel has to be packed.
         """
         f, spec = self.f, self.spec
+        if self.plan.pack_a:
+            self.pack_block(k0, count)
         whole = spec.n // self.width * self.width
         if whole:
             with f.loop(as_value(f, self.n0), smaller(f, self.n1, whole), self.width) as loop:
@@ -241,21 +257,35 @@ class Product:
         self, n: Value, width: int, k0: Number, count: Number, fresh: Value | bool
     ) -> None:
         """Write a column of tiles: its full ones, and the lower one at the end."""
-        f, spec, rows = self.f, self.spec, self.plan.rows
+        f, spec = self.f, self.spec
         b = f.at(f.at(self.b0, mul(f, k0, spec.b[0]), spec.dtype), f.mul(n, spec.b[1]), spec.dtype)
         if self.plan.form == "packed":
             with when(f, fresh):
                 self.pack(b, width, count)
             b = self.panel
-        a = f.at(self.a0, mul(f, k0, spec.a[1]), spec.dtype)
+        for m, tall in self.row_tiles():
+            self.tile(m, n, tall, width, self.a_place(m, k0), b, count)
+
+    def row_tiles(self) -> Iterator[tuple[Value, int]]:
+        """Write a loop over a block's tiles and a part for the lower one: yield (row, rows)."""
+        f, spec, rows = self.f, self.spec, self.plan.rows
         whole = spec.m // rows * rows
         if whole:
             with f.loop(as_value(f, self.m0), smaller(f, self.m1, whole), rows) as loop:
-                self.tile(loop.index, n, rows, width, a, b, count)
+                yield loop.index, rows
         if whole < spec.m:
             only = isinstance(self.m1, int)
             with when(f, only or f.compare("eq", as_value(f, self.m1), spec.m)):
-                self.tile(f.const("i64", whole), n, spec.m - whole, width, a, b, count)
+                yield f.const("i64", whole), spec.m - whole
+
+    def a_place(self, m: Value, k0: Number) -> Value:
+        """Return where a tile's part of A begins."""
+        f, spec, plan = self.f, self.spec, self.plan
+        if not plan.pack_a:
+            a = f.at(self.a0, mul(f, k0, spec.a[1]), spec.dtype)
+            return f.at(a, f.mul(m, spec.a[0]), spec.dtype)
+        number = f.udiv(f.sub(m, as_value(f, self.m0)), plan.rows)
+        return f.at(self.block_a, f.mul(number, plan.a_tile(spec)), spec.dtype)
 
     def tile(
         self, m: Value, n: Value, rows: int, width: int, a: Value, b: Value, count: Number
@@ -265,76 +295,88 @@ class Product:
         dot = plan.form == "dot"
         vectors = -(-width // lanes)
         mask = first_lanes(f, lanes, width - (vectors - 1) * lanes)
-        a = f.at(a, f.mul(m, spec.a[0]), spec.dtype)
         packed = plan.form == "packed"
-        strides = (self.width, 1) if packed else spec.b[:2]
+        a_strides = (1, plan.pitch(spec)) if plan.pack_a else spec.a[:2]
+        b_strides = (self.width, 1) if packed else spec.b[:2]
         shape = Tile(
-            spec.dtype, lanes, rows, width if dot else vectors, spec.a[:2], strides, dot,
+            spec.dtype, lanes, rows, width if dot else vectors, a_strides, b_strides, dot,
             plan.unroll, plan.chains, None if packed else mask,
         )  # fmt: skip
-        places = [f.add(n, v * lanes) for v in range(vectors)]
-        blocked, kind = plan.blocked(spec), shape.kind
         cells = [(i, v) for i in range(rows) for v in range(vectors)]
-        start: list[Value] = []
-        if blocked:
+        if plan.chunks > 1 or plan.blocked(spec):
+            pitch = plan.pitch_c(spec)
             first = self.waiting_place(m, n)
-            held = [f.at(first, i * plan.block[1] + v * lanes, spec.dtype) for i, v in cells]
-            start = [f.load(place, kind) for place in held]
-        sums = run(f, shape, a, b, count, start)
-        if blocked:
+            held = [f.at(first, i * pitch + v * lanes, spec.dtype) for i, v in cells]
+            start = [f.load(place, shape.kind) for place in held]
+            sums = run(f, shape, a, b, count, start)
             for value, place in zip(sums, held, strict=True):
                 f.store(value, place)
             return
-        for (i, v), value in zip(cells, sums, strict=True):
+        places = [f.add(n, v * lanes) for v in range(vectors)]
+        batch = as_value(f, self.batch)
+        for (i, v), value in zip(cells, run(f, shape, a, b, count), strict=True):
             here = mask if v == vectors - 1 else None
-            self.done(value, f.add(m, i), places[v], here)
+            self.epilogue(f, value, f.add(m, i), places[v], batch, here)
 
-    def done(self, sums: Value, row: Value, column: Value, mask: Value | None) -> None:
-        """Write what becomes of a finished vector: a partial sum, or the product itself."""
-        f, spec = self.f, self.spec
-        if self.plan.chunks == 1:
-            self.epilogue(f, sums, row, column, as_value(f, self.batch), mask)
-            return
-        place = part_place(f, spec, self.out, self.part, row, column)
-        store_maybe(f, sums, place, mask)
+    # --- packing ---
 
     def pack(self, b: Value, width: int, count: Number) -> None:
-        """Write the transposition of a panel of B into scratch memory."""
-        f, spec, lanes = self.f, self.spec, self.lanes
-        kind, stride, pitch = spec.dtype, spec.b[1], self.width
+        """Write the copying of a panel of B into scratch memory, k by k."""
+        lines = (self.spec.b[1], self.spec.b[0])
+        self.gather(b, lines, self.panel, self.width, width, count)
+
+    def pack_block(self, k0: Number, count: Number) -> None:
+        """Write the copying of a block of A into scratch memory, tile by tile, k by k."""
+        f, spec, plan = self.f, self.spec, self.plan
+        for m, rows in self.row_tiles():
+            source = f.at(self.a0, mul(f, k0, spec.a[1]), spec.dtype)
+            source = f.at(source, f.mul(m, spec.a[0]), spec.dtype)
+            self.gather(source, spec.a[:2], self.a_place(m, k0), plan.pitch(spec), rows, count)
+
+    def gather(
+        self,
+        source: Value,
+        strides: tuple[int, ...],
+        target: Value,
+        pitch: int,
+        width: int,
+        count: Number,
+    ) -> None:
+        """Write the copying of `width` lines of `count` numbers so that each k is contiguous.
+
+        Args:
+            source, strides: where the lines are: from line to line, from k to k.
+            target, pitch: where they go: from k to k.
+            width, count: lines, and k.
+        """
+        f, kind, lanes = self.f, self.spec.dtype, self.lanes
+        starts = [(n, min(lanes, width - n)) for n in range(0, width, lanes)]
+        if strides[0] == 1:  # contiguous already, but far apart
+            with f.loop(0, count) as loop:
+                row = f.at(source, f.mul(loop.index, strides[1]), kind)
+                to = f.at(target, f.mul(loop.index, pitch), kind)
+                for n, wide in starts:
+                    mask = first_lanes(f, lanes, wide)
+                    f.store(load_maybe(f, f.at(row, n, kind), vector(kind, lanes), mask), f.at(to, n, kind))
+            return
 
         def squares(k: Value, deep: int) -> None:
-            """Transpose `deep` numbers of each column, from k on."""
-            for n in range(0, width, lanes):
-                source = f.at(f.at(b, k, kind), n * stride, kind)
-                target = f.at(f.at(self.panel, f.mul(k, pitch), kind), n, kind)
-                wide = min(lanes, width - n)
-                transpose_store(f, kind, lanes, source, stride, target, pitch, wide, deep)
+            for n, wide in starts:
+                corner = f.at(f.at(source, k, kind), n * strides[0], kind)
+                to = f.at(f.at(target, f.mul(k, pitch), kind), n, kind)
+                transpose_store(f, kind, lanes, corner, strides[0], to, pitch, wide, deep)
 
-        rest = spec.k % lanes
-        if isinstance(count, int):
-            whole: Number = count // lanes * lanes
-        else:
-            whole = f.mul(f.udiv(count, lanes), lanes)
-        if not isinstance(whole, int) or whole:
+        rest = self.spec.k % lanes
+        whole, known = remainder_free(f, count, lanes), isinstance(count, int)
+        if not known or whole:
             with f.loop(0, whole, lanes) as loop:
                 squares(loop.index, lanes)
-        if not rest:
-            return
-        last = True if isinstance(count, int) else f.compare("ne", as_value(f, whole), count)
-        with when(f, last):
-            squares(as_value(f, whole), rest)
+        if rest:
+            with when(f, known or f.compare("ne", as_value(f, whole), count)):
+                squares(as_value(f, whole), rest)
 
 
 # --- partial sums ---
-
-
-def part_place(
-    f: Function, spec: MatmulSpec, base: Value, part: Number, row: Value, column: Value
-) -> Value:
-    """Return where a partial sum is kept: C's of each chunk, one after the other."""
-    whole = f.at(base, mul(f, part, spec.m * spec.n), spec.dtype)
-    return f.at(f.at(whole, f.mul(row, spec.n), spec.dtype), column, spec.dtype)
 
 
 def combine(name: str, spec: MatmulSpec, plan: Plan, epilogue: Epilogue) -> Function:
@@ -343,15 +385,16 @@ def combine(name: str, spec: MatmulSpec, plan: Plan, epilogue: Epilogue) -> Func
     _, begin, end = f.args
     size, lanes = plan.combine_rows(spec), plan.target.lanes(spec.dtype)
     last = smaller(f, f.mul(end, size), spec.batches * spec.m)
-    source = pointer(f, 3)
+    source = f.buffer(3)
     full = spec.n // lanes * lanes
 
     def finish(row: Value, batch: Value, column: Value, mask: Value | None) -> None:
         zero = f.const(vector(spec.dtype, lanes), 0.0)
         with f.loop(0, plan.chunks, carried=[zero]) as chunks:
             part = f.add(f.mul(chunks.index, spec.batches), batch)
-            place = part_place(f, spec, source, part, row, column)
-            more = load_maybe(f, place, zero.type, mask)
+            place = f.at(source, f.mul(part, plan.part(spec)), spec.dtype)
+            place = f.at(place, f.mul(row, plan.pitch_c(spec)), spec.dtype)
+            more = f.load(f.at(place, column, spec.dtype), zero.type)
             chunks.next = [f.fadd(chunks.carried[0], more)]
         epilogue(f, chunks.results[0], row, column, batch, mask)
 

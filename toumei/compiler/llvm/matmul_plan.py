@@ -24,8 +24,10 @@ from dataclasses import dataclass, replace
 from .ir import SIZES
 from .target import Target
 
-STACK = 192 * 1024  # bytes of scratch memory that a kernel may take from the stack
-L1, L2 = 32 * 1024, 512 * 1024  # bytes of the caches that a plan counts on
+DEPTH = 512  # of k at a time, where there is much more of it
+BLOCK = 96 * 1024  # bytes of A that a block reads again and again: in the second cache
+PANEL = 40 * 1024  # bytes of B that stay in the first cache
+WAITING = 128 * 1024  # bytes of sums on the stack
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,13 @@ class Plan:
         rows, vectors: of a register tile; in form "dot", rows and columns.
         block: rows and columns of a block: what a work item computes.
         depth: how much of k at a time.
-        chunks: pieces of k that are work items of their own; 1: none.
+        span: how much of k a work item goes through; a multiple of the depth, or all of it.
+        chunks: pieces of k that are work items of their own, each of `span`; 1: none.
         unroll: turns of the loop over k that are written out.
         chains: sums per element of C that are added up at the end, so that a small tile need not
             wait for each addition.
         group: blocks per work item.
+        pack_a: A's part of a block is copied into scratch memory first.
     """
 
     target: Target
@@ -114,18 +118,44 @@ class Plan:
     vectors: int
     block: tuple[int, int]
     depth: int
+    span: int
     chunks: int = 1
     unroll: int = 1
     chains: int = 1
     group: int = 1
+    pack_a: bool = False
 
     def width(self, spec: MatmulSpec) -> int:
         """Return the columns of a register tile."""
         return self.vectors * (1 if self.form == "dot" else self.target.lanes(spec.dtype))
 
+    def pitch(self, spec: MatmulSpec) -> int:
+        """Return the numbers from one k to the next in a packed tile of A."""
+        lanes = self.target.lanes(spec.dtype)
+        return -(-self.rows // lanes) * lanes
+
+    def a_tile(self, spec: MatmulSpec) -> int:
+        """Return the numbers that a packed tile of A takes."""
+        return self.pitch(spec) * max(1, min(self.depth, spec.k))
+
+    def a_bytes(self, spec: MatmulSpec) -> int:
+        """Return the bytes that a packed block of A takes."""
+        return -(-self.block[0] // self.rows) * self.a_tile(spec) * SIZES[spec.dtype]
+
     def blocked(self, spec: MatmulSpec) -> bool:
-        """Tell whether k is cut into pieces, one after the other."""
+        """Tell whether k is cut into pieces, one after the other, by each work item."""
         return self.chunks == 1 and self.depth < spec.k
+
+    def pitch_c(self, spec: MatmulSpec) -> int:
+        """Return the numbers from row to row of sums that wait in memory: whole vectors."""
+        if self.chunks == 1:
+            return self.block[1]
+        lanes = self.target.lanes(spec.dtype)
+        return -(-spec.n // lanes) * lanes
+
+    def part(self, spec: MatmulSpec) -> int:
+        """Return the numbers of one chunk's sums for one batch entry."""
+        return spec.m * self.pitch_c(spec)
 
     def grid(self, spec: MatmulSpec) -> tuple[int, int]:
         """Return how many blocks there are along m and n."""
@@ -152,7 +182,7 @@ class Plan:
         """Return the bytes of workspace for partial sums."""
         if self.chunks == 1:
             return 0
-        return self.chunks * spec.batches * spec.m * spec.n * SIZES[spec.dtype]
+        return self.chunks * spec.batches * self.part(spec) * SIZES[spec.dtype]
 
 
 # --- cost: processor cycles by a simple model, to compare tiles and forms ---
@@ -188,20 +218,18 @@ def parts(size: int, piece: int) -> list[tuple[int, int]]:
     return [p for p in ((full, piece), (1, rest)) if p[0] and p[1]]
 
 
-def direct_cycles(spec: MatmulSpec, target: Target, rows: int, vectors: int) -> float:
-    """Return the estimated cycles of one batch entry's product with B read in place."""
+def tile_cycles(spec: MatmulSpec, target: Target, rows: int, vectors: int) -> float:
+    """Return the estimated cycles of one batch entry's product with lanes over n."""
     lanes, total = target.lanes(spec.dtype), 0.0
+    panel = min(spec.k, DEPTH) * vectors * target.vector_bytes
+    far = 0.3 if panel > PANEL else 0.0  # B comes from the second cache
     for across, width in parts(spec.n, vectors * lanes):
         wide = -(-width // lanes)
         for down, tall in parts(spec.m, rows):
-            tile = spec.k * step_cycles(tall, wide) + 12 + 1.5 * tall * wide
+            steps = spec.k * (step_cycles(tall, wide) + far * wide)
+            tile = steps + 12 + tall * (5 + wide)
             total += across * down * tile
     return total
-
-
-def packed_cycles(spec: MatmulSpec, target: Target, rows: int, vectors: int) -> float:
-    """Return the estimated cycles with B transposed first."""
-    return direct_cycles(spec, target, rows, vectors) + 0.2 * spec.k * spec.n
 
 
 def dot_cycles(spec: MatmulSpec, target: Target, rows: int, columns: int) -> float:
@@ -210,8 +238,10 @@ def dot_cycles(spec: MatmulSpec, target: Target, rows: int, columns: int) -> flo
     steps = -(-spec.k // lanes)
     for across, wide in parts(spec.n, columns):
         for down, tall in parts(spec.m, rows):
+            far = (tall + wide) * spec.k * SIZES[spec.dtype] > PANEL // 2
+            one = max(step_cycles(tall, wide), (tall + wide) * (0.9 if far else 0.5))
             added = tall * lanes * 2.2 if wide > 1 else tall * 10  # lanes into numbers
-            total += across * down * (steps * step_cycles(tall, wide) + added + 12)
+            total += across * down * (steps * one + added + 12)
     return total
 
 
@@ -238,34 +268,54 @@ def dot_tiles(spec: MatmulSpec, target: Target) -> Iterator[tuple[int, int]]:
 
 def ranked(spec: MatmulSpec, target: Target) -> list[tuple[float, str, int, int]]:
     """Return (estimated cycles, form, rows, vectors), best first."""
-    if spec.columns_unit:
-        found = [(direct_cycles(spec, target, *t), "direct", *t) for t in tiles(spec, target)]
-    else:
-        found = [(packed_cycles(spec, target, *t), "packed", *t) for t in tiles(spec, target)]
-    if spec.rows_unit and spec.a[1] == 1 and spec.k >= target.lanes(spec.dtype):
+    found = [(tile_cycles(spec, target, *t), panel_form(spec, target, *t), *t) for t in tiles(spec, target)]
+    lanes = target.lanes(spec.dtype)
+    if spec.rows_unit and spec.a[1] == 1 and spec.k >= lanes and (spec.n <= lanes or spec.m <= 8):
+        packing = 0.0 if spec.columns_unit else 0.2 * spec.k * spec.n
+        found = [(cycles + packing, *rest) for cycles, *rest in found]
         found += [(dot_cycles(spec, target, *t), "dot", *t) for t in dot_tiles(spec, target)]
-    return sorted(found) or [(0.0, "direct" if spec.columns_unit else "packed", 1, 1)]
+    return sorted(found)
+
+
+def panel_form(spec: MatmulSpec, target: Target, rows: int, vectors: int) -> str:
+    """Return "direct" where B's rows can be read in place without loss, else "packed".
+
+    Rows that are far apart fall on the same places of the cache and push each other out: copying
+    a panel first costs as much as one or two rows of C.
+    """
+    if not spec.columns_unit:
+        return "packed"
+    width = vectors * target.lanes(spec.dtype)
+    near = spec.b[0] <= max(width, 64) or spec.k * width * SIZES[spec.dtype] <= 4096
+    return "direct" if near or spec.m < 4 * rows or spec.m < 24 else "packed"
 
 
 def plan(spec: MatmulSpec, target: Target) -> Plan:
     """Return the way to compute a product that promises to be the fastest."""
+    if not spec.work:
+        form = "direct" if spec.columns_unit else "packed"
+        return arrange(spec, target, form, 1, 1)
     _, form, rows, vectors = ranked(spec, target)[0]
     return arrange(spec, target, form, rows, vectors)
 
 
 def candidates(spec: MatmulSpec, target: Target, count: int = 10) -> list[Plan]:
-    """Return plans to be timed, the most promising first: other tiles, other depths."""
+    """Return plans to be timed, the most promising first: other tiles, depths and forms."""
+    if not spec.work:
+        return [plan(spec, target)]
     found: list[Plan] = []
-    for _, form, rows, vectors in ranked(spec, target)[: max(1, count // 2)]:
+    for _, form, rows, vectors in ranked(spec, target)[:count]:
         found.append(arrange(spec, target, form, rows, vectors))
-        if spec.k >= 256:
-            depth = 2 * found[-1].depth if found[-1].depth <= 256 else found[-1].depth // 2
-            found.append(arrange(spec, target, form, rows, vectors, depth))
+        if spec.k >= 256 and form != "dot":
+            found.append(arrange(spec, target, form, rows, vectors, depth=DEPTH // 2))
+        if form != "dot" and spec.columns_unit:
+            other = "packed" if form == "direct" else "direct"
+            found.append(arrange(spec, target, other, rows, vectors))
     return list(dict.fromkeys(found))[:count]
 
 
 def even(size: int, most: int, multiple: int) -> int:
-    """Return the size of equal pieces of at most `most`, a multiple of something.
+    """Return the size of equal pieces of about `most`, a multiple of something.
 
     >>> even(1000, 400, 8), even(100, 400, 8)
     (336, 104)
@@ -275,18 +325,17 @@ def even(size: int, most: int, multiple: int) -> int:
 
 
 def arrange(
-    spec: MatmulSpec, target: Target, form: str, rows: int, vectors: int, depth: int = 0
+    spec: MatmulSpec, target: Target, form: str, rows: int, vectors: int, depth: int = DEPTH
 ) -> Plan:
     """Return a plan with a given register tile: its blocks, depth and chunks."""
     lanes = target.lanes(spec.dtype)
     width = vectors * (1 if form == "dot" else lanes)
-    depth, chunks = depths(spec, form, depth or default_depth(spec), lanes)
-    blocked = chunks == 1 and depth < spec.k
-    block = block_size(spec, rows, width, depth, form, blocked)
-    chosen = Plan(target, form, rows, vectors, block, depth, chunks)
+    depth, span, chunks = depths(spec, form, depth, lanes)
+    block = block_size(spec, rows, width, depth, form, chunks)
+    chosen = Plan(target, form, rows, vectors, block, depth, span, chunks)
     steps = depth // lanes if form == "dot" else depth
     sums = rows * vectors
-    chains = min(chains_for(sums), max(1, steps // 2))
+    chains = chains_for(sums) if steps >= 8 else 1
     unroll = max(chains, 1 if steps < 2 or sums >= 8 else 2)
     units = chosen.units(spec)
     work = max(1, spec.work // max(1, units))  # of a block; an item should last microseconds
@@ -294,40 +343,48 @@ def arrange(
     return replace(chosen, chains=chains, unroll=unroll, group=group)
 
 
-def default_depth(spec: MatmulSpec) -> int:
-    """Return how much of k to take at a time."""
-    return spec.k if spec.k <= 768 else 384
+def depths(spec: MatmulSpec, form: str, depth: int, lanes: int) -> tuple[int, int, int]:
+    """Return (depth, span, chunks).
 
-
-def depths(spec: MatmulSpec, form: str, depth: int, lanes: int) -> tuple[int, int]:
-    """Return (depth, chunks)."""
-    few = spec.batches * -(-spec.m // 8) * -(-spec.n // (2 * lanes)) < 8
-    if spec.k >= 1024 and few:  # too few tiles for several threads
-        most = max(depth, -(-spec.k // 64))
-        depth = even(spec.k, most, lanes)
-        return depth, -(-spec.k // depth)
-    if form == "dot" or depth >= spec.k:  # a dot product reads both operands as they come
-        return max(1, spec.k), 1
-    return even(spec.k, depth, lanes), 1
+    Where k is much longer than C is large, each work item takes a piece of k and all of C: then A
+    and B, which don't fit into the cache, are read only once.
+    """
+    k = max(1, spec.k)
+    few = spec.batches * spec.m * spec.n <= 1 << 15
+    if few and k >= 1024:
+        depth = even(k, depth, lanes)
+        pieces = -(-k // depth)
+        span = depth * max(1, -(-pieces // 8))
+        return depth, span, -(-k // span)
+    if form == "dot" or k <= depth * 3 // 2:  # a dot product reads both operands as they come
+        return k, k, 1
+    return even(k, depth, lanes), k, 1
 
 
 def block_size(
-    spec: MatmulSpec, rows: int, width: int, depth: int, form: str, blocked: bool
+    spec: MatmulSpec, rows: int, width: int, depth: int, form: str, chunks: int
 ) -> tuple[int, int]:
-    """Return the rows and columns of a block."""
+    """Return the rows and columns of a block, multiples of the tile's."""
     size = SIZES[spec.dtype]
+    tall = max(rows, BLOCK // (depth * size), 96 if form == "packed" else 0)
+    most = -(-spec.n // width) * width
+    if chunks > 1:
+        return even(spec.m, tall, rows), most
     across = width
-    while form == "direct" and across * 2 <= spec.n and across * depth * size * 2 <= L2 // 2:
+    if form == "dot":
+        tall = min(tall, 4 * rows)
+    wanted = 8 if spec.work > 1 << 18 else 2 if spec.work > 1 << 16 else 1  # blocks, for threads
+
+    def blocks(across: int) -> int:
+        return -(-spec.m // tall) * -(-spec.n // across) * spec.batches
+
+    if depth < spec.k:  # operands are read once per block: wide ones
+        wanted, tall = 4, max(tall, 128)
+    while across < min(most, 256) and blocks(2 * across) >= wanted:
         across *= 2
-    tall = max(rows, L2 // (max(1, depth) * size))
-    if blocked:
-        tall = min(tall, STACK // 2 // (across * size))
-    while across > width and tall * across * depth * spec.batches * 8 > spec.work:
-        across -= width  # blocks enough for the threads
-    if form == "packed":
-        # packing a panel pays off over many rows; still, two threads want blocks of their own
-        tall = max(256, tall) if not blocked else tall
     few = spec.batches * -(-spec.n // across)
-    if few < 8:
-        tall = min(tall, max(-(-spec.m * few // 8), 128 if form == "packed" else rows))
+    if few < wanted:
+        tall = min(tall, -(-spec.m * few // wanted))
+    if depth < spec.k:
+        tall = min(tall, WAITING // (across * size))
     return even(max(1, spec.m), max(rows, tall), rows), across

@@ -105,7 +105,8 @@ def run(
         start: the sums so far.
     """
     if t.dot:
-        return run_dot(f, t, a, b, count)
+        sums = run_dot(f, t, a, b, count)
+        return [f.fadd(x, y) for x, y in zip(start, sums, strict=True)] if start else sums
     sums, _ = steps(f, t, a, b, count, list(start) or [f.const(t.kind, 0.0)] * t.size)
     return sums
 
