@@ -408,13 +408,13 @@ def lead(machine: Machine) -> Function:
     values = (plan, buffers, base, ticket, times)
     for field, value in zip(JOB_FIELDS, values, strict=True):
         f.store(value, f.at(job, field))
+    _stamp(f, times, 0)  # before a worker can be at the first step
     helpers = f.load(f.at(plan, HELPERS), "i64")
     with f.when(f.compare("ne", helpers, 0)):
         f.call("toumei_publish", "void", team, job)
         asleep = f.atomic_load(f.at(team, IDLE), order="seq_cst")
         with f.when(f.compare("ne", asleep, 0)):
             f.call("toumei_wake", "void", f.at(team, GO), f.cast("trunc", helpers, "i32"))
-    _stamp(f, times, 0)
     f.call("toumei_steps", "void", team, i64(0), job)
     f.call("toumei_wait_done", "void", team, f.add(f.load(f.at(plan, TOTAL), "i64"), base))
     f.ret()

@@ -200,24 +200,30 @@ class Plan:
     ) -> None:
         stride = -(-scratch // 128) * 128
         self._scratch, scratch_address = runtime.aligned(stride * threads)
-        splits = [_split(step, threads) for step in steps]
-        ends = list(itertools.accumulate(chunks for _, chunks in splits))
-        waits = _waits(steps, ends, strict)
-        lasts = _lasts(waits, ends)
-        helpers = max(
-            (c for s, (_, c) in zip(steps, splits, strict=True) if not s.serial), default=1
-        )
-        total = ends[-1] if ends else 0
-        head = [len(steps), scratch_address, stride, min(helpers, threads) - 1, total, 0, 0, 0]
-        rows = [head]
-        for i, (step, (chunk, chunks)) in enumerate(zip(steps, splits, strict=True)):
-            share = -(-chunks // threads)
-            row = [addresses[step.function], step.items, chunk, chunks, share]
-            rows.append([*row, waits[i], lasts[i], int(step.serial)])
-        self._memory, self.address = runtime.aligned(layout.ROW * len(rows))
+        table = _table(steps, addresses, threads, strict)
+        table[0, layout.SCRATCH // 8], table[0, layout.STRIDE // 8] = scratch_address, stride
+        self._memory, self.address = runtime.aligned(table.nbytes)
         start = self.address - self._memory.ctypes.data
-        table = self._memory[start : start + layout.ROW * len(rows)].view(np.int64)
-        table[:] = np.array(rows, np.int64).ravel()
+        self._memory[start : start + table.nbytes] = table.view(np.uint8).ravel()
+
+
+def _table(
+    steps: Sequence[Step], addresses: dict[str, int], threads: int, strict: bool
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return a plan's head and rows, (steps + 1, 8)."""
+    splits = [_split(step, threads) for step in steps]
+    ends = list(itertools.accumulate(chunks for _, chunks in splits))
+    waits = _waits(steps, ends, strict)
+    lasts = _lasts(waits, ends)
+    shared = [chunks for step, (_, chunks) in zip(steps, splits, strict=True) if not step.serial]
+    table = np.zeros((len(steps) + 1, layout.ROW // 8), np.int64)
+    table[0, layout.COUNT // 8] = len(steps)
+    table[0, layout.HELPERS // 8] = min(threads, max(shared, default=1)) - 1
+    table[0, layout.TOTAL // 8] = ends[-1] if ends else 0
+    for i, (step, (chunk, chunks)) in enumerate(zip(steps, splits, strict=True)):
+        split = (step.items, chunk, chunks, -(-chunks // threads))  # ITEMS CHUNK CHUNKS SHARE
+        table[i + 1] = (addresses[step.function], *split, waits[i], lasts[i], step.serial)
+    return table
 
 
 def _split(step: Step, threads: int) -> tuple[int, int]:

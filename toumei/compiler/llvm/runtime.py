@@ -54,9 +54,10 @@ def set_num_threads(threads: int) -> None:
         TypeError: `threads` is no int.
         ValueError: it is less than 1 or more than 1024.
 
-    >>> set_num_threads(1)
-    >>> get_num_threads()
+    >>> before = get_num_threads()
+    >>> set_num_threads(1); get_num_threads()
     1
+    >>> set_num_threads(before)
     """
     global _wanted
     if not isinstance(threads, int) or isinstance(threads, bool):
