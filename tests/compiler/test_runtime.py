@@ -412,8 +412,9 @@ def test_fork_then_run_in_parent_and_child() -> None:
             signal.alarm(20)
             for _ in range(50):
                 run.run(addresses(x))
-            workers = len(runtime._team._workers) if runtime._team else 0
-            code = 0 if (x == 51 * 20).all() and workers == 1 else 2
+            team = runtime._team  # the child's own
+            workers = [worker.is_alive() for worker in team._workers] if team else []
+            code = 0 if (x == 51 * 20).all() and workers == [True] else 2
         finally:
             os._exit(code)
     for _ in range(50):
