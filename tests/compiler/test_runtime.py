@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
@@ -346,8 +348,6 @@ def test_code_is_freed_when_no_thread_uses_it() -> None:
     run = build([add()], [Step("add", ITEMS, 1)])
     run.run(addresses(np.zeros(ITEMS, np.int64)))
     gone = []
-    import weakref
-
     weakref.finalize(run._parts[0]._library, gone.append, True)  # type: ignore[union-attr]
     del run
     for _ in range(200):
@@ -357,6 +357,27 @@ def test_code_is_freed_when_no_thread_uses_it() -> None:
             break
         time.sleep(0.01)
     assert gone
+
+
+def test_nothing_is_freed_while_a_thread_may_be_in_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:  # no worker: the test says where thread 1 is
+        patch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError))
+        team = runtime.Team(2, runtime.native())
+    inside = ctypes.c_int64.from_address(
+        team.address + pool_ir.OWN + pool_ir.OWN_SIZE + pool_ir.INSIDE
+    )
+    monkeypatch.setattr(runtime, "_team", team)
+    thing = np.zeros(3)
+    gone = weakref.ref(thing)
+    inside.value = 1
+    assert not team.settled()
+    runtime.retire(thing)
+    del thing
+    assert gone() is not None
+    inside.value = 0
+    assert team.settled()
+    runtime.retire(None)
+    assert gone() is None
 
 
 def test_the_number_of_threads() -> None:
