@@ -9,6 +9,7 @@ that of the final result, relative to it.  What each one is can be read off `TAB
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -120,6 +121,8 @@ LOG = (
 )
 EXP = (lambda x: (mp.expm1(x) - x) / x**2, lambda x: x**2 / mp.expm1(x))
 COS = (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, lambda z: z**2 / mp.cos(mp.sqrt(z)))
+ERF = (lambda z: odd(mp.erf)[0](z) - 1, odd(mp.erf)[1])
+LOG_ERFC = (lambda a: mp.log(mp.erfc(a)), lambda a: mp.erfc(a) / mp.erf(a))
 LOW, HIGH = -0.2929, 0.4143  # √½ − 1, √2 − 1
 
 # name: (what it stands for, {type: (function and weight, interval)})
@@ -157,20 +160,20 @@ TABLES = {
         "(sinh s − s)/s³ of z = s², s ≤ 1",
         dict.fromkeys(("float", "double"), (cubic(mp.sinh), (0, 1))),
     ),
-    "ERF_SMALL": ("(erf s)/s of z = s², s ≤ 1", {"double": (odd(mp.erf), (0, 1))}),
+    "ERF_SMALL": (
+        "(erf s)/s − 1 of z = s², s ≤ 1",
+        dict.fromkeys(("float", "double"), (ERF, (0, 1))),
+    ),
+    "LOG_ERFC": ("ln(erfc a), 1 ≤ a ≤ 3.95", {"float": (LOG_ERFC, (1, 3.95))}),
     "ERFCX": (
-        "exp(a²)·erfc a/t, t = k/(a + k), of u = (a − k)/(a + k), k = 2 (float) or 4 (double)",
-        {
-            "float": (erfcx_part(2), erfcx_span(2, 10.2)),
-            "double": (erfcx_part(4), erfcx_span(4, 28)),
-        },
+        "exp(a²)·erfc a/t, t = k/(a + k), of u = (a − k)/(a + k), k = 4",
+        {"double": (erfcx_part(4), erfcx_span(4, 28))},
     ),
 }  # fmt: skip
 
 # name: (what it stands for, function and weight, interval, terms of P, of Q without the first)
 RATIOS = {
     "TANH": ("(tanh s)/s = P/Q of z = s², s ≤ 9.1", odd(mp.tanh), (0, 9.1**2), 6, 4),
-    "ERF": ("(erf s)/s = P/Q of z = s², s ≤ 3.95", odd(mp.erf), (0, 3.95**2), 7, 5),
 }
 
 # name: (what it stands for, the number, {type: bits of its parts})
@@ -203,6 +206,32 @@ def smallest(kind: str, pair: tuple[Function, Function], span: tuple[float, floa
     raise ValueError("no polynomial of fewer than 40 terms will do")
 
 
+def polished(
+    p: list[mpf], q: list[mpf], pair: tuple[Function, Function], span: tuple[float, float]
+):  # type: ignore[no-untyped-def]
+    """Round a ratio to float32, each coefficient to the neighbour with which all lose least."""
+    points = grid(*span)
+    xs = np.array([float(x) for x in points])
+    fs, ws = (np.array([float(g(x)) for x in points]) for g in pair)
+    best = np.array([float(c) for c in p + q], np.float32)
+
+    def worst(c: np.ndarray) -> float:  # type: ignore[type-arg]
+        above, below = c[: len(p)].astype(float), c[len(p) :].astype(float)
+        ratio = np.polyval(above[::-1], xs) / np.polyval(below[::-1], xs)
+        return float(np.abs((ratio - fs) * ws).max())
+
+    rng = np.random.default_rng(0)
+    error = worst(best)
+    for _ in range(20_000):
+        steps = rng.integers(-2, 3, len(best)) * (rng.random(len(best)) < 0.4)
+        steps[[0, len(p)]] = 0  # both are 1
+        trial = best + (steps * np.spacing(best)).astype(np.float32)
+        if (found := worst(trial)) < error:
+            best, error = trial, found
+    print(f"polished: {error * 2**24:.3f} of a last bit", file=sys.stderr)
+    return list(best[: len(p)]), list(best[len(p) :])
+
+
 def written(kind: str, coefficients: list[mpf]) -> str:
     """Return coefficients as Python text, rounded to the type."""
     real = np.float32 if kind == "float" else np.float64
@@ -230,6 +259,7 @@ def main() -> None:
         p, q, worst = remez(*pair, span, above, below)
         if worst > GOAL["float"] * 2:
             raise ValueError(f"{name}: the error is {mp.nstr(worst, 3)}")
+        p, q = polished(p, q, pair, span)
         tables = zip(("ABOVE", "BELOW"), (p, q), strict=True)
         lines = [f"{name}_{t}: Table = {{\n{written('float', c)}}}" for t, c in tables]
         print(f"# {what}, relative error {mp.nstr(worst, 2)}\n" + "\n".join(lines) + "\n")

@@ -434,7 +434,8 @@ class Function:
         lanes = split(mask.type)[1]
         if lanes == 1:
             return mask
-        return self.compare("ne", self.emit(f"bitcast {mask.type} {mask.name} to i{lanes}", f"i{lanes}"), 0)
+        bits = self.emit(f"bitcast {mask.type} {mask.name} to i{lanes}", f"i{lanes}")
+        return self.compare("ne", bits, 0)
 
     def choose(self, condition: Value, then: Callable[[], Value], otherwise: Value) -> Value:
         """Return what `then` writes if a condition holds, else a value that is there already."""

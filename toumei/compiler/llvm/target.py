@@ -12,7 +12,7 @@ from typing import NamedTuple
 SIZES = {"float": 4, "double": 8, "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8}  # bytes
 
 # name: (triple, LLVM's cpu, bytes of a vector, number of vector registers, FMA, rounding)
-_KNOWN = {
+_KNOWN: dict[str, tuple[str, str, int, int, bool, bool]] = {
     "avx512": ("", "x86-64-v4", 64, 32, True, True),
     "avx2": ("", "x86-64-v3", 32, 16, True, True),
     "generic": ("", "x86-64", 16, 16, False, False),  # SSE2: any x86-64
@@ -59,8 +59,8 @@ class Target(NamedTuple):
         if name not in _KNOWN:
             known = ", ".join(["host", *_KNOWN])
             raise ValueError(f"there is no target {name!r}: it is one of {known}")
-        triple, cpu, *rest = _KNOWN[name]
-        return cls(name, triple, cpu, "", *rest)
+        triple, cpu, *_ = _KNOWN[name]
+        return _described(name, triple, cpu, "")
 
     def runs_here(self) -> bool:
         """Return whether the host can execute code for this target."""
@@ -78,8 +78,14 @@ def host() -> Target:
 
     cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
     name = _best("x86_64" in llvm.get_process_triple(), features)
-    _, _, *rest = _KNOWN[name]
-    return Target(name, "", cpu, features.flatten(), *rest)
+    return _described(name, "", cpu, features.flatten())
+
+
+def _described(name: str, triple: str, cpu: str, features: str) -> Target:
+    _, _, vector_bytes, registers, has_fma, has_rounding = _KNOWN[name]
+    return Target(
+        name, triple, cpu, features, vector_bytes, registers, has_fma, has_rounding
+    )  # fmt: skip
 
 
 def _best(is_x86: bool, features: dict[str, bool]) -> str:

@@ -177,13 +177,19 @@ def polynomial(x: Vec, table: Table) -> Vec:
 
 
 def horner(x: Vec, coefficients: Sequence[float]) -> Vec:
-    """Return c₀ + c₁·x + …; a long one as two chains, even and odd, which run side by side."""
-    if len(coefficients) > 10:
-        square = x * x
-        return horner(square, coefficients[1::2]) * x + horner(square, coefficients[::2])
-    y = x * coefficients[-1] + coefficients[-2]
-    for c in coefficients[-3::-1]:
-        y = y * x + c
+    """Return c₀ + c₁·x + …; of a long one, all but the first terms as two chains side by side."""
+    if len(coefficients) <= 10:
+        return _chain(None, x, coefficients)
+    rest, square = coefficients[3:], x * x
+    y = _chain(None, square, rest[1::2]) * x + _chain(None, square, rest[::2])
+    return _chain(y, x, coefficients[:3])
+
+
+def _chain(y: Vec | None, x: Vec, coefficients: Sequence[float]) -> Vec:
+    """Return c₀ + x·(c₁ + x·(… + x·y))."""
+    for c in reversed(coefficients):
+        y = x.const(c) if y is None else y * x + c
+    assert y is not None
     return y
 
 
@@ -199,10 +205,10 @@ def bits_of(element: str, number: float) -> int:
 
 
 def nearest(x: Vec, factor: float, offset: float = 0.0) -> tuple[Vec, Vec]:
-    """Return the whole number nearest to x·factor + offset, and the same in the low bits of a float.
+    """Return the whole number nearest to x·factor + offset, and it in the low bits of a float.
 
-    Adding 1.5·2²³ (2⁵² in double) pushes what stands after the point out of the mantissa.  Neither a
-    rounding instruction nor a conversion is needed; good for |x·factor| < 2²² (2⁵¹).
+    Adding 1.5·2²³ (2⁵² in double) pushes what stands after the point out of the mantissa.  Neither
+    a rounding instruction nor a conversion is needed; good for |x·factor| < 2²² (2⁵¹).
     """
     magic = 1.5 * 2.0 ** MANTISSA[x.element]
     shifted = x * factor
@@ -236,8 +242,8 @@ def lane_by_lane(name: str, x: Vec, *more: Vec) -> Vec:
 def library(name: str, *args: Vec) -> Function:
     """Return a private function that calls the C library's lane by lane.
 
-    "frem" is an instruction; the others are LLVM's intrinsics "sin", "cos", "tan", "pow" …  The code
-    generator makes one call a lane of either.
+    "frem" is an instruction; the others are LLVM's intrinsics "sin", "cos", "tan", "pow" …  The
+    code generator makes one call a lane of either.
     """
     kind = args[0].value.type
     short = kind.strip("<>").replace(" ", "")

@@ -1,7 +1,10 @@
 """The error function and the gelus made of it, on vectors of float32 and float64.
 
 erfc a = e^(−a²)·G(a), a ≥ 0: G falls like 1/a, so G = t·H(u) with t = k/(a + k), and H, smooth in
-u = (a − k)/(a + k), is a polynomial (after Shepherd and Laframboise, Math. of Computation 36, 1981).
+u = (a − k)/(a + k), is a polynomial.
+
+After Shepherd and Laframboise, "Chebyshev approximation of (1 + 2x)exp(x²)erfc x in 0 ≤ x < ∞",
+Mathematics of Computation 36, 1981.
 """
 
 from __future__ import annotations
@@ -9,47 +12,53 @@ from __future__ import annotations
 import math
 
 from . import polynomials as table
-from .vec import MANTISSA, Vec, at_most, polynomial, where
+from .vec import Vec, at_most, polynomial, where
 from .vecexp import exp_scaled
 from .vectrig import tanh
 
-_CENTRE = {"float": 2.0, "double": 4.0}  # k
-_ZERO_FROM = {"float": 10.2, "double": 28.0}  # where erfc vanishes
+_CENTRE = 4.0  # k
+_ZERO_FROM = 28.0  # where erfc vanishes
+_UPPER_HALF = -(1 << 27)  # of a double's bits
 SQRT_HALF = math.sqrt(0.5)
 
 
 def _exp_minus_square(a: Vec) -> Vec:
-    """Return e^(−a²) with all its digits: a² = h² + (a − h)·(a + h), h the upper half of a's bits."""
-    half = MANTISSA[a.element] // 2 + 1
-    h = (a.to_bits() & -(1 << half)).to_floats()
+    """Return e^(−a²) to all digits: a² = h² + (a − h)·(a + h), h the upper half of a's bits."""
+    h = (a.to_bits() & _UPPER_HALF).to_floats()
     return exp_scaled(-(h * h), low=-((a - h) * (a + h)))
 
 
 def _erfc_positive(a: Vec) -> Vec:
-    """Return erfc a for a ≥ 0."""
-    k = _CENTRE[a.element]
-    a = at_most(a, _ZERO_FROM[a.element])
-    inverse = 1.0 / (a + k)
-    u = (a - k) * inverse
-    return _exp_minus_square(a) * (inverse * k) * polynomial(u, table.ERFCX)
+    """Return erfc a for a ≥ 0 in float64."""
+    a = at_most(a, _ZERO_FROM)
+    inverse = 1.0 / (a + _CENTRE)
+    u = (a - _CENTRE) * inverse
+    return _exp_minus_square(a) * (inverse * _CENTRE) * polynomial(u, table.ERFCX)
+
+
+def _erf_near(x: Vec) -> Vec:
+    """Return erf x for |x| ≤ 1."""
+    return x * polynomial(x * x, table.ERF_SMALL) + x
 
 
 def erfc(x: Vec) -> Vec:
-    """erfc x = 1 − erf x = 2/√π·∫ e^(−t²) dt from x to ∞"""
-    y = _erfc_positive(abs(x))
-    return where(x < 0.0, 2.0 - y, y)
+    """erfc x = 1 − erf x = 2/√π·∫ e^(−t²) dt from x to ∞; float32 in double"""
+    if x.element == "float":
+        return erfc(x.cast("fpext", "double")).cast("fptrunc", "float")
+    size = abs(x)
+    far = _erfc_positive(size)
+    return where(size < 0.5, 1.0 - _erf_near(x), where(x < 0.0, 2.0 - far, far))
 
 
 def erf(x: Vec) -> Vec:
-    """erf x = 2/√π·∫ e^(−t²) dt from 0 to x: float32 by a ratio of polynomials, 1 from 3.92 on"""
+    """erf x = 2/√π·∫ e^(−t²) dt from 0 to x: by a polynomial up to 1, else 1 − erfc x"""
     size = abs(x)
+    near = _erf_near(size)
     if x.element == "double":
-        near = size * polynomial(size * size, table.ERF_SMALL)
-        return where(size < 1.0, near, 1.0 - _erfc_positive(size)).with_sign_of(x)
-    a = at_most(size, 3.95)
-    z = a * a
-    y = a * polynomial(z, table.ERF_ABOVE) / polynomial(z, table.ERF_BELOW)
-    return where(size > 3.92, 1.0, at_most(y, 1.0)).with_sign_of(x)
+        far = 1.0 - _erfc_positive(size)
+    else:  # only the first digits of erfc count
+        far = 1.0 - exp_scaled(polynomial(at_most(size, 3.95), table.LOG_ERFC))
+    return where(size < 1.0, near, far).with_sign_of(x)
 
 
 def gelu(x: Vec) -> Vec:

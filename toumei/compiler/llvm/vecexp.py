@@ -1,6 +1,6 @@
 """Exponentials and logarithms on vectors, float32 and float64.
 
-eˣ:   x = n·ln 2 + r, eˣ = 2ⁿ·eʳ, |r| ≤ ln 2/2, eʳ by a polynomial, 2ⁿ by writing n into the exponent.
+eˣ:   x = n·ln 2 + r, eˣ = 2ⁿ·eʳ, |r| ≤ ln 2/2, eʳ by a polynomial, 2ⁿ by n in the exponent.
 ln x: x = 2ᵉ·m, √½ ≤ m < √2, ln x = e·ln 2 + ln m, ln m by a polynomial.
 
 Numbers below the smallest normal one count as 0, as arguments (ln of them is −∞) and as results.
@@ -12,8 +12,18 @@ import math
 
 from . import polynomials as table
 from .vec import (
-    BIAS, MANTISSA, Vec, at_least, at_most, bits_of, horner, lane_by_lane, nearest, polynomial,
-    power_of_two, where,
+    BIAS,
+    MANTISSA,
+    Vec,
+    at_least,
+    at_most,
+    bits_of,
+    horner,
+    lane_by_lane,
+    nearest,
+    polynomial,
+    power_of_two,
+    where,
 )  # fmt: skip
 
 LOG2E = 1 / math.log(2)
@@ -172,7 +182,7 @@ def logaddexp(a: Vec, b: Vec) -> Vec:
 
 
 def pow(a: Vec, b: Vec) -> Vec:
-    """aᵇ: float32 as e^(b·ln |a|) in double, with the limits of C's pow; float64 by C's pow itself"""
+    """aᵇ: float32 as e^(b·ln |a|) in double, with the limits of C's pow; float64 by C's pow"""
     if a.element == "double":
         return lane_by_lane("pow", a, b)
     size = abs(a)

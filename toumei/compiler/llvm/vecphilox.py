@@ -1,8 +1,8 @@
 """Random numbers on vectors: Philox4x32-10, the same words as `toumei.ops.philox` makes.
 
-Word 4b + j of a draw is word j of block b.  A block takes one 64-bit lane for each of its four words,
-because a 32 x 32 bit product, two a round, needs 64: the upper halves of the others hold rubbish,
-which the multiplication doesn't see.
+Word 4b + j of a draw is word j of block b.  A block takes one 64-bit lane for each of its four
+words, because the products of 32 x 32 bits, two a round, need 64.  The upper halves of the others
+hold rubbish, which the multiplication doesn't see.
 
 Paper: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
@@ -38,15 +38,15 @@ class Philox:
     ) -> None:
         self.f, self.target = f, target
         self.blocks = blocks or target.lanes("i64")
-        self.keys = [
-            [self._splat(f.bits("and", f.add(half, r * step), _LOW)) for half, step in self._halves(seed)]
-            for r in range(_ROUNDS)
-        ]
+        self.keys = [self._round_key(seed, r) for r in range(_ROUNDS)]
         self.draw_low = self._splat(f.bits("and", draw, _LOW))
         self.draw_high = self._splat(f.bits("lshr", draw, 32))
 
-    def _halves(self, seed: Value) -> list[tuple[Value, int]]:
-        return [(seed, _WEYL[0]), (self.f.bits("lshr", seed, 32), _WEYL[1])]
+    def _round_key(self, seed: Value, number: int) -> list[Vec]:
+        """Return the seed's halves, moved on by a constant each round; modulo 2³²."""
+        halves = (seed, self.f.bits("lshr", seed, 32))
+        moved = [self.f.add(h, number * w) for h, w in zip(halves, _WEYL, strict=True)]
+        return [self._splat(self.f.bits("and", m, _LOW)) for m in moved]
 
     def _splat(self, x: Value) -> Vec:
         return Vec(self.f, self.target, self.f.splat("i64", x, self.blocks))

@@ -1,4 +1,4 @@
-"""Rounding, sign, limits, remainders, integer division and conversions on vectors, as NumPy has them."""
+"""Rounding, sign, limits, remainders, integer division and conversions on vectors, as in NumPy."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ def _rounded(x: Vec, name: str) -> Vec:
         return x.intrinsic(name)
     # Adding 2²³ (2⁵²) pushes the fraction out of the mantissa; larger numbers have none.
     size, limit = abs(x), 2.0 ** MANTISSA[x.element]
-    y = where(size < limit, (size + limit) - limit, size).with_sign_of(x)
-    if name == "roundeven":
-        return y
+    y = where(size < limit, (size + limit) - limit, size)
     if name == "trunc":
-        return (y.with_sign_of(size) - where(y.with_sign_of(size) > size, x.const(1.0), 0.0)).with_sign_of(x)
-    step = x.const(1.0 if name == "floor" else -1.0)
-    off = y > x if name == "floor" else y < x
-    return (y - where(off, step, 0.0)).with_sign_of(x)
+        return (y - where(y > size, y.const(1.0), 0.0)).with_sign_of(x)
+    y = y.with_sign_of(x)
+    if name == "floor":
+        y = y - where(y > x, y.const(1.0), 0.0)
+    if name == "ceil":
+        y = y + where(y < x, y.const(1.0), 0.0)
+    return y.with_sign_of(x)
 
 
 def floor(x: Vec) -> Vec:
@@ -153,14 +154,14 @@ def signbit(x: Vec) -> Vec:
 
 
 def fmod(a: Vec, b: Vec) -> Vec:
-    """a − b·trunc(a/b), with the sign of a; exact
+    """a − b·trunc(a/b), with the sign of a; exact; integers: 0 where b = 0
 
     With a quotient of fewer bits than the mantissa, q·b fits into one fused multiply-add, or into a
     double.  The rounded quotient may be one too large, which the sign shows.  Beyond, the C library
     answers.
     """
     if not a.is_float:
-        return a - b * _divided(a, b)
+        return where(b.equals(0), 0, a - b * _divided(a, b))
     if a.element == "double" and not a.target.has_fma:
         return lane_by_lane("frem", a, b)  # nothing wider is at hand
     size, divisor = abs(a), abs(b)
@@ -169,8 +170,8 @@ def fmod(a: Vec, b: Vec) -> Vec:
     if a.target.has_fma:
         rest = size - q * divisor
     else:
-        wide = size.cast("fpext", "double") - q.cast("fpext", "double") * divisor.cast("fpext", "double")
-        rest = wide.cast("fptrunc", "float")
+        a64, q64, b64 = (v.cast("fpext", "double") for v in (size, q, divisor))
+        rest = (a64 - q64 * b64).cast("fptrunc", "float")
     rest = where(rest < 0.0, rest + divisor, rest)
     rest = where(divisor > size, size, rest).with_sign_of(a)
     # Zeros, infinities and NaN give no such quotient and go the slow way too, as do tiny divisors.
@@ -196,7 +197,9 @@ def floor_divide(a: Vec, b: Vec) -> Vec:
     rest = fmod(a, b)
     exact = (a - rest) / b  # whole, but for its rounding
     crosses = ((rest < 0.0) ^ (b < 0.0)) & rest.compare("one", 0.0)
-    y = floor(where(crosses, exact - 1.0, exact) + 0.5)
+    exact = where(crosses, exact - 1.0, exact)
+    y = floor(exact)
+    y = where(exact - y > 0.5, y + 1.0, y)
     y = where(y.equals(0.0), y.const(0.0).with_sign_of(a / b), y)
     return where(b.equals(0.0), a / b, y)
 
@@ -242,8 +245,8 @@ _TYPES = {
 def convert(x: Vec, source: str, to: str) -> Vec:
     """Convert between NumPy's types, by their names; bools are i1.
 
-    Floats lose what stands after the point.  Out of range, and for NaN, the result is what x86 gives
-    (and NumPy there, mostly): the smallest int32 or int64; narrower types take the low bits of that.
+    Floats lose what stands after the point.  Out of range, and for NaN, the result is what x86
+    gives (and NumPy there, mostly): the smallest int32 or int64; uint8 takes the low bits of that.
     """
     target = _TYPES[to]
     unsigned = source.startswith(("uint", "bool"))

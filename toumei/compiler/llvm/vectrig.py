@@ -1,8 +1,8 @@
 """Trigonometric and hyperbolic functions, and their inverses, on vectors of float32 and float64.
 
-sin and cos: x = n·π + r, |r| ≤ π/2, with π in parts (Cody and Waite) so that r is right even next to
-a multiple of π; then one odd polynomial, and the sign of n's last bit.  From |x| = 100 000 on the C
-library answers, behind a branch that looks at all lanes.
+sin and cos: x = n·π + r, |r| ≤ π/2, with π in parts (Cody and Waite) so that r is right even next
+to a multiple of π; then one odd polynomial, and the sign of n's last bit.  From |x| = 100 000 on
+the C library answers, behind a branch that looks at all lanes.
 
 Reference: Cody and Waite, "Software Manual for the Elementary Functions", 1980.
 """
@@ -150,7 +150,7 @@ def cosh(x: Vec) -> Vec:
 
 
 def tanh(x: Vec) -> Vec:
-    """tanh x: float32 by a ratio of polynomials, 1 from 9.02 on; float64 as t/(t + 2), t = e²ˣ − 1"""
+    """tanh x: float32 by a ratio of polynomials, 1 from 9.02 on; float64 t/(t + 2), t = e²ˣ − 1"""
     size = abs(x)
     if x.element == "double":
         t = expm1(at_most(size, 22.0) * 2.0)
