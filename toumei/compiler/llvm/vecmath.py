@@ -8,11 +8,10 @@ logarithms, powers), vectrig (trigonometric and hyperbolic), vecerror (erf, gelu
 (rounding, limits, remainders); the polynomials are made by tools/vector_polynomials.py.
 
 Largest errors seen, in units of the last place: 3; but 4 of tan, 6 of erfc in float64, and of tanh
-in float32 5 (6 without fused multiply-add; from |x| = 2 on; made of exp it would have 2 and take 1.5
-times as long).
+in float32 5, or 6 without fused multiply-add (both from |x| = 2 on).
 
-The C library is called lane by lane by pow in float64, by sin, cos and tan from 100 000 on, and by remainders whose
-quotient has more bits than a mantissa.  Subnormal numbers may count as zero.
+The C library is called lane by lane by pow in float64, by sin, cos and tan from 100 000 on, and by
+remainders whose quotient has more bits than a mantissa.  Subnormal numbers may count as zero.
 """
 
 from __future__ import annotations
