@@ -128,6 +128,7 @@ class Product:
         self.spec, self.plan, self.epilogue = spec, plan, epilogue
         self.lanes = plan.target.lanes(spec.dtype)
         self.width = plan.width(spec)  # of a register tile, in columns
+        assert plan.block[0] % plan.rows == 0 and plan.block[1] % self.width == 0, plan
         self.f = Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
 
     # --- items and blocks ---
@@ -190,11 +191,14 @@ class Product:
     def pieces(self, start: Number) -> None:
         """Write the pieces of k one after the other, sums waiting in memory between."""
         f, plan, spec = self.f, self.plan, self.spec
+        zero, plain = f.const("i8", 0), f.const("i1", False)
+        wide = as_value(f, plan.block[1])
+        if plan.chunks > 1:
+            left = f.sub(f.const("i64", plan.pitch_c(spec)), as_value(f, self.n0))
+            wide = as_value(f, smaller(f, left, plan.block[1]))
+        size = f.mul(wide, SIZES[spec.dtype])
         with f.loop(as_value(f, self.m0), self.m1, nonempty=True) as rows:
             place = self.waiting_place(rows.index, as_value(f, self.n0))
-            wide = plan.block[1] if plan.chunks == 1 else plan.pitch_c(spec)
-            size = f.const("i64", min(plan.block[1], wide) * SIZES[spec.dtype])
-            zero, plain = f.const("i8", 0), f.const("i1", False)
             f.call("llvm.memset.p0.i64", "void", place, zero, size, plain)
         stop = smaller(f, add(f, start, plan.span), spec.k)
         with f.loop(as_value(f, start), stop, plan.depth, nonempty=True) as loop:
@@ -328,10 +332,27 @@ class Product:
     def pack_block(self, k0: Number, count: Number) -> None:
         """Write the copying of a block of A into scratch memory, tile by tile, k by k."""
         f, spec, plan = self.f, self.spec, self.plan
+        if spec.a[0] == 1:
+            with f.loop(0, count) as loop:  # k by k: A is read in the order of its memory
+                k = f.mul(f.add(loop.index, as_value(f, k0)), spec.a[1])
+                line = f.at(self.a0, k, spec.dtype)
+                to = f.mul(loop.index, plan.pitch(spec))
+                for m, rows in self.row_tiles():
+                    place = f.at(self.a_place(m, k0), to, spec.dtype)
+                    self.copy(f.at(line, m, spec.dtype), place, rows)
+            return
         for m, rows in self.row_tiles():
             source = f.at(self.a0, mul(f, k0, spec.a[1]), spec.dtype)
             source = f.at(source, f.mul(m, spec.a[0]), spec.dtype)
             self.gather(source, spec.a[:2], self.a_place(m, k0), plan.pitch(spec), rows, count)
+
+    def copy(self, source: Value, target: Value, count: int) -> None:
+        """Write the copying of some numbers, zeros after them up to whole vectors."""
+        f, kind, lanes = self.f, self.spec.dtype, self.lanes
+        for n in range(0, count, lanes):
+            mask = first_lanes(f, lanes, min(lanes, count - n))
+            value = load_maybe(f, f.at(source, n, kind), vector(kind, lanes), mask)
+            f.store(value, f.at(target, n, kind))
 
     def gather(
         self,
@@ -350,21 +371,24 @@ class Product:
             width, count: lines, and k.
         """
         f, kind, lanes = self.f, self.spec.dtype, self.lanes
-        starts = [(n, min(lanes, width - n)) for n in range(0, width, lanes)]
         if strides[0] == 1:  # contiguous already, but far apart
             with f.loop(0, count) as loop:
                 row = f.at(source, f.mul(loop.index, strides[1]), kind)
-                to = f.at(target, f.mul(loop.index, pitch), kind)
-                for n, wide in starts:
-                    mask = first_lanes(f, lanes, wide)
-                    f.store(load_maybe(f, f.at(row, n, kind), vector(kind, lanes), mask), f.at(to, n, kind))
+                self.copy(row, f.at(target, f.mul(loop.index, pitch), kind), width)
             return
 
+        def square(k: Value, n: Value, wide: int, deep: int) -> None:
+            corner = f.at(f.at(source, k, kind), f.mul(n, strides[0]), kind)
+            to = f.at(f.at(target, f.mul(k, pitch), kind), n, kind)
+            transpose_store(f, kind, lanes, corner, strides[0], to, pitch, wide, deep)
+
         def squares(k: Value, deep: int) -> None:
-            for n, wide in starts:
-                corner = f.at(f.at(source, k, kind), n * strides[0], kind)
-                to = f.at(f.at(target, f.mul(k, pitch), kind), n, kind)
-                transpose_store(f, kind, lanes, corner, strides[0], to, pitch, wide, deep)
+            whole = width // lanes * lanes
+            if whole:
+                with f.loop(0, whole, lanes) as loop:
+                    square(k, loop.index, lanes, deep)
+            if whole < width:
+                square(k, f.const("i64", whole), width - whole, deep)
 
         rest = self.spec.k % lanes
         whole, known = remainder_free(f, count, lanes), isinstance(count, int)

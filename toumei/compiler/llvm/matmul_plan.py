@@ -24,9 +24,9 @@ from dataclasses import dataclass, replace
 from .ir import SIZES
 from .target import Target
 
-DEPTH = 512  # of k at a time, where there is much more of it
+PANEL = 32 * 1024  # bytes of a panel of B, which is read again and again: in the first cache
 BLOCK = 96 * 1024  # bytes of A that a block reads again and again: in the second cache
-PANEL = 40 * 1024  # bytes of B that stay in the first cache
+NARROW = {1: 1.1, 2: 1.05, 3: 1.03, 4: 1.0}  # measured: narrow tiles are slower than they should
 WAITING = 128 * 1024  # bytes of sums on the stack
 
 
@@ -221,15 +221,13 @@ def parts(size: int, piece: int) -> list[tuple[int, int]]:
 def tile_cycles(spec: MatmulSpec, target: Target, rows: int, vectors: int) -> float:
     """Return the estimated cycles of one batch entry's product with lanes over n."""
     lanes, total = target.lanes(spec.dtype), 0.0
-    panel = min(spec.k, DEPTH) * vectors * target.vector_bytes
-    far = 0.3 if panel > PANEL else 0.0  # B comes from the second cache
+    pieces = -(-spec.k // default_depth(spec, vectors * lanes))
     for across, width in parts(spec.n, vectors * lanes):
         wide = -(-width // lanes)
         for down, tall in parts(spec.m, rows):
-            steps = spec.k * (step_cycles(tall, wide) + far * wide)
-            tile = steps + 12 + tall * (5 + wide)
-            total += across * down * tile
-    return total
+            once = 12 + tall * (5 + wide)  # what comes before and after the loop
+            total += across * down * (spec.k * step_cycles(tall, wide) + pieces * once)
+    return total * NARROW[vectors]
 
 
 def dot_cycles(spec: MatmulSpec, target: Target, rows: int, columns: int) -> float:
@@ -307,7 +305,8 @@ def candidates(spec: MatmulSpec, target: Target, count: int = 10) -> list[Plan]:
     for _, form, rows, vectors in ranked(spec, target)[:count]:
         found.append(arrange(spec, target, form, rows, vectors))
         if spec.k >= 256 and form != "dot":
-            found.append(arrange(spec, target, form, rows, vectors, depth=DEPTH // 2))
+            twice = min(spec.k, 2 * found[-1].depth)
+            found.append(arrange(spec, target, form, rows, vectors, twice))
         if form != "dot" and spec.columns_unit:
             other = "packed" if form == "direct" else "direct"
             found.append(arrange(spec, target, other, rows, vectors))
@@ -324,12 +323,19 @@ def even(size: int, most: int, multiple: int) -> int:
     return max(multiple, -(-size // (pieces * multiple)) * multiple)
 
 
+def default_depth(spec: MatmulSpec, width: int) -> int:
+    """Return how much of k to take at a time, for panels of B of some columns."""
+    depth = max(64, PANEL // (width * SIZES[spec.dtype]))
+    return max(1, spec.k) if spec.k <= depth * 3 // 2 else even(spec.k, depth, 16)
+
+
 def arrange(
-    spec: MatmulSpec, target: Target, form: str, rows: int, vectors: int, depth: int = DEPTH
+    spec: MatmulSpec, target: Target, form: str, rows: int, vectors: int, depth: int = 0
 ) -> Plan:
     """Return a plan with a given register tile: its blocks, depth and chunks."""
     lanes = target.lanes(spec.dtype)
     width = vectors * (1 if form == "dot" else lanes)
+    depth = max(1, spec.k) if form == "dot" else depth or default_depth(spec, width)
     depth, span, chunks = depths(spec, form, depth, lanes)
     block = block_size(spec, rows, width, depth, form, chunks)
     chosen = Plan(target, form, rows, vectors, block, depth, span, chunks)
@@ -346,19 +352,17 @@ def arrange(
 def depths(spec: MatmulSpec, form: str, depth: int, lanes: int) -> tuple[int, int, int]:
     """Return (depth, span, chunks).
 
-    Where k is much longer than C is large, each work item takes a piece of k and all of C: then A
-    and B, which don't fit into the cache, are read only once.
+    Where C is small and k is long, a work item takes a piece of k and all of C.
     """
     k = max(1, spec.k)
-    few = spec.batches * spec.m * spec.n <= 1 << 15
-    if few and k >= 1024:
-        depth = even(k, depth, lanes)
-        pieces = -(-k // depth)
-        span = depth * max(1, -(-pieces // 8))
-        return depth, span, -(-k // span)
-    if form == "dot" or k <= depth * 3 // 2:  # a dot product reads both operands as they come
-        return k, k, 1
-    return even(k, depth, lanes), k, 1
+    size = spec.batches * spec.m * spec.n
+    if k < 512 or size > (256 if form == "dot" else 1 << 15):
+        return depth, k, 1
+    if depth == k:  # so far undivided
+        depth = even(k, 256, lanes)
+    pieces = -(-k // depth)
+    span = depth * max(1, -(-pieces // (4 if k < 4096 else 8)))
+    return depth, span, -(-k // span)
 
 
 def block_size(
@@ -378,9 +382,10 @@ def block_size(
     def blocks(across: int) -> int:
         return -(-spec.m // tall) * -(-spec.n // across) * spec.batches
 
-    if depth < spec.k:  # operands are read once per block: wide ones
-        wanted, tall = 4, max(tall, 128)
-    while across < min(most, 256) and blocks(2 * across) >= wanted:
+    if depth < spec.k:  # A and B are read anew by each block: large ones
+        across = min(most, max(1, 128 // width) * width)
+        tall, wanted = 128, 4
+    while across < min(most, 256) and blocks(2 * across) >= wanted and depth == spec.k:
         across *= 2
     few = spec.batches * -(-spec.n // across)
     if few < wanted:
