@@ -257,9 +257,7 @@ class Product:
             with when(f, only or f.compare("eq", as_value(f, self.n1), spec.n)):
                 self.column(f.const("i64", whole), spec.n - whole, k0, count, fresh)
 
-    def column(
-        self, n: Value, width: int, k0: Number, count: Number, fresh: Value | bool
-    ) -> None:
+    def column(self, n: Value, width: int, k0: Number, count: Number, fresh: Value | bool) -> None:
         """Write a column of tiles: its full ones, and the lower one at the end."""
         f, spec = self.f, self.spec
         b = f.at(f.at(self.b0, mul(f, k0, spec.b[0]), spec.dtype), f.mul(n, spec.b[1]), spec.dtype)

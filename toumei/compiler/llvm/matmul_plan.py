@@ -56,6 +56,8 @@ class MatmulSpec:
         for strides, name in ((self.a, "A"), (self.b, "B"), (self.c, "C")):
             if len(strides) != 2 + len(self.batch):
                 raise ValueError(f"{name} needs 2 + {len(self.batch)} strides, has {len(strides)}")
+        if not self.work:  # nothing is read
+            return
         if not self.columns_unit and not self.rows_unit:
             raise ValueError(f"B has strides {self.b[:2]}: one of them should be 1 (pack it first)")
         if self.n > 1 and self.c[1] != 1:
@@ -266,7 +268,10 @@ def dot_tiles(spec: MatmulSpec, target: Target) -> Iterator[tuple[int, int]]:
 
 def ranked(spec: MatmulSpec, target: Target) -> list[tuple[float, str, int, int]]:
     """Return (estimated cycles, form, rows, vectors), best first."""
-    found = [(tile_cycles(spec, target, *t), panel_form(spec, target, *t), *t) for t in tiles(spec, target)]
+    found = [
+        (tile_cycles(spec, target, *t), panel_form(spec, target, *t), *t)
+        for t in tiles(spec, target)
+    ]
     lanes = target.lanes(spec.dtype)
     if spec.rows_unit and spec.a[1] == 1 and spec.k >= lanes and (spec.n <= lanes or spec.m <= 8):
         packing = 0.0 if spec.columns_unit else 0.2 * spec.k * spec.n
