@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from .ir import SIZES, Function, Value, vector
 from .matmul_plan import MatmulSpec, Plan, candidates, plan
@@ -298,27 +297,30 @@ class Product:
         vectors = -(-width // lanes)
         mask = first_lanes(f, lanes, width - (vectors - 1) * lanes)
         packed = plan.form == "packed"
-        a_strides = (1, plan.pitch(spec)) if plan.pack_a else spec.a[:2]
-        b_strides = (self.width, 1) if packed else spec.b[:2]
+        a_strides = (1, plan.pitch(spec)) if plan.pack_a else (spec.a[0], spec.a[1])
+        b_strides = (self.width, 1) if packed else (spec.b[0], spec.b[1])
         shape = Tile(
             spec.dtype, lanes, rows, width if dot else vectors, a_strides, b_strides, dot,
             plan.unroll, plan.chains, None if packed else mask,
         )  # fmt: skip
         cells = [(i, v) for i in range(rows) for v in range(vectors)]
         if plan.chunks > 1 or plan.blocked(spec):
-            pitch = plan.pitch_c(spec)
             first = self.waiting_place(m, n)
+            pitch = plan.pitch_c(spec)
             held = [f.at(first, i * pitch + v * lanes, spec.dtype) for i, v in cells]
-            start = [f.load(place, shape.kind) for place in held]
-            sums = run(f, shape, a, b, count, start)
-            for value, place in zip(sums, held, strict=True):
-                f.store(value, place)
+            self.go_on(shape, a, b, count, held)
             return
-        places = [f.add(n, v * lanes) for v in range(vectors)]
-        batch = as_value(f, self.batch)
+        places, batch = [f.add(n, v * lanes) for v in range(vectors)], as_value(f, self.batch)
         for (i, v), value in zip(cells, run(f, shape, a, b, count), strict=True):
             here = mask if v == vectors - 1 else None
             self.epilogue(f, value, f.add(m, i), places[v], batch, here)
+
+    def go_on(self, shape: Tile, a: Value, b: Value, count: Number, held: list[Value]) -> None:
+        """Write a tile whose sums wait in memory between the pieces of k."""
+        f = self.f
+        start = [f.load(place, shape.kind) for place in held]
+        for value, place in zip(run(f, shape, a, b, count, start), held, strict=True):
+            f.store(value, place)
 
     # --- packing ---
 

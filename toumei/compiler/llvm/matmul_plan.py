@@ -268,14 +268,16 @@ def dot_tiles(spec: MatmulSpec, target: Target) -> Iterator[tuple[int, int]]:
 
 def ranked(spec: MatmulSpec, target: Target) -> list[tuple[float, str, int, int]]:
     """Return (estimated cycles, form, rows, vectors), best first."""
-    found = [
-        (tile_cycles(spec, target, *t), panel_form(spec, target, *t), *t)
-        for t in tiles(spec, target)
-    ]
-    lanes = target.lanes(spec.dtype)
-    if spec.rows_unit and spec.a[1] == 1 and spec.k >= lanes and (spec.n <= lanes or spec.m <= 8):
-        packing = 0.0 if spec.columns_unit else 0.2 * spec.k * spec.n
-        found = [(cycles + packing, *rest) for cycles, *rest in found]
+    lanes, packing = target.lanes(spec.dtype), 0.0
+    dots = spec.rows_unit and spec.a[1] == 1 and spec.k >= lanes
+    dots = dots and (spec.n <= lanes or spec.m <= 8)
+    if dots and not spec.columns_unit:
+        packing = 0.2 * spec.k * spec.n
+    found = []
+    for rows, vectors in tiles(spec, target):
+        cycles = tile_cycles(spec, target, rows, vectors) + packing
+        found.append((cycles, panel_form(spec, target, rows, vectors), rows, vectors))
+    if dots:
         found += [(dot_cycles(spec, target, *t), "dot", *t) for t in dot_tiles(spec, target)]
     return sorted(found)
 
@@ -361,7 +363,7 @@ def depths(spec: MatmulSpec, form: str, depth: int, lanes: int) -> tuple[int, in
     """
     k = max(1, spec.k)
     size = spec.batches * spec.m * spec.n
-    if k < 512 or size > (256 if form == "dot" else 1 << 15):
+    if k < 640 or size > (256 if form == "dot" else 1 << 15):
         return depth, k, 1
     if depth == k:  # so far undivided
         depth = even(k, 256, lanes)
