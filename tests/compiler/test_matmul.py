@@ -15,7 +15,15 @@ pytest.importorskip("llvmlite")
 
 from toumei.compiler.llvm import jit
 from toumei.compiler.llvm.ir import Function, Value, module
-from toumei.compiler.llvm.matmul import MatmulSpec, Plan, candidates, emit, plan, store_c
+from toumei.compiler.llvm.matmul import (
+    MatmulSpec,
+    Plan,
+    candidates,
+    emit,
+    place_c,
+    plan,
+    store_c,
+)
 from toumei.compiler.llvm.matmul_plan import arrange
 from toumei.compiler.llvm.matmul_tile import load_maybe, store_maybe
 from toumei.compiler.llvm.target import Target
@@ -31,8 +39,8 @@ each_target = pytest.mark.parametrize("target", TARGETS, ids=NAMES)
 class Compiled:
     """The kernels of a product, callable on arrays."""
 
-    def __init__(self, spec: MatmulSpec, how: Plan, epilogue=None) -> None:
-        functions = emit("product", spec, how, epilogue)
+    def __init__(self, spec: MatmulSpec, how: Plan, epilogue=None, place=None) -> None:
+        functions = emit("product", spec, how, epilogue, place)
         names = [f.name for f in functions]
         self.library = jit.Library(jit.compile_ir(module(functions), how.target), names)
         self.kernels = [KERNEL(self.library.address(name)) for name in names]
@@ -115,7 +123,7 @@ def test_every_form_of_plan(target):
     rng = np.random.default_rng(2)
     seen = set()
     for (m, n, k), ta, tb in itertools.product(
-        [(37, 70, 150), (23, 9, 530), (190, 180, 1900)], (False, True), (False, True)
+        [(37, 70, 150), (23, 9, 730), (190, 180, 1900)], (False, True), (False, True)
     ):
         a, b = make(rng, m, k, ta, np.float32, 1), make(rng, k, n, tb, np.float32, 2)
         spec = spec_of(a, b, np.empty((m, n), np.float32))
@@ -241,7 +249,7 @@ def test_epilogues(target, k):
     np.testing.assert_array_equal(c, np.maximum(raw + bias, 0.0))
     before = rng.normal(size=(m, n))
     c = before.copy()
-    Compiled(spec, plan(spec, target), accumulate(spec))(a, b, c)
+    Compiled(spec, plan(spec, target), accumulate(spec), place_c(spec))(a, b, c)
     np.testing.assert_array_equal(c, before + raw)
 
 

@@ -280,6 +280,11 @@ class Function:
         align = Value(str(SIZES[element]), "i32")
         self.call(f"llvm.masked.store.v{lanes}{short}.p0", "void", value, place, align, mask)
 
+    def prefetch(self, place: Value) -> None:
+        """Ask for a piece of memory that will be written to be brought into the first cache."""
+        write, near, data = (Value(n, "i32") for n in "131")
+        self.call("llvm.prefetch.p0", "void", place, write, near, data)
+
     # --- memory that threads share ---
 
     def local(self, value: Value) -> Value:

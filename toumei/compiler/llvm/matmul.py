@@ -22,36 +22,62 @@ from .ir import SIZES, Function, Value, vector
 from .matmul_plan import MatmulSpec, Plan, candidates, plan
 from .matmul_tile import Tile, first_lanes, load_maybe, run, store_maybe, transpose_store
 
-__all__ = ["Epilogue", "MatmulSpec", "Plan", "candidates", "emit", "plan", "store_c"]
+__all__ = ["Epilogue", "MatmulSpec", "Plan", "candidates", "emit", "place_c", "plan", "store_c"]
 
 # epilogue(f, sums, row, column, batch, mask): `sums` is a vector of C[batch, row, column …]; `mask`
 # tells which of its lanes exist, None: all.  `batch` counts the batch entries, the last dimension
 # fastest.  The vectors of a tile come row by row; those of one column have the same Value `column`.
 Epilogue = Callable[[Function, Value, Value, Value, Value, "Value | None"], None]
 
+# place(f, row, column, batch): the address where an epilogue will write.
+Place = Callable[[Function, Value, Value, Value], Value]
+
 Number = Value | int  # of rows, columns …: Python's where it is known
+
+
+def place_c(spec: MatmulSpec, buffer: int = 2) -> Place:
+    """Return what tells the place of an element of C, at its strides, in one of the buffers."""
+
+    def place(f: Function, row: Value, column: Value, batch: Value) -> Value:
+        base = batch_place(f, spec, f.buffer(buffer), batch, spec.c[2:])
+        at_row = f.at(base, f.mul(row, spec.c[0]), spec.dtype)
+        return f.at(at_row, column, spec.dtype)
+
+    return place
 
 
 def store_c(spec: MatmulSpec, buffer: int = 2) -> Epilogue:
     """Return the epilogue that stores C, at its strides, into one of the buffers."""
+    place = place_c(spec, buffer)
 
     def epilogue(
         f: Function, sums: Value, row: Value, column: Value, batch: Value, mask: Value | None
     ) -> None:
-        base = batch_place(f, spec, f.buffer(buffer), batch, spec.c[2:])
-        at_row = f.at(base, f.mul(row, spec.c[0]), spec.dtype)
-        store_maybe(f, sums, f.at(at_row, column, spec.dtype), mask)
+        store_maybe(f, sums, place(f, row, column, batch), mask)
 
     return epilogue
 
 
 def emit(
-    name: str, spec: MatmulSpec, plan: Plan, epilogue: Epilogue | None = None
+    name: str,
+    spec: MatmulSpec,
+    plan: Plan,
+    epilogue: Epilogue | None = None,
+    place: Place | None = None,
 ) -> list[Function]:
-    """Write the kernels of a product: one, or two where k is cut into chunks."""
-    epilogue = epilogue or store_c(spec)
+    """Write the kernels of a product: one, or two where k is cut into chunks.
+
+    Args:
+        name: of the kernel; the second one's begins with it.
+        spec, plan: what to compute, and how.
+        epilogue: what becomes of the sums; by default they are stored in C.
+        place: where the epilogue writes: fetched into the cache while the sums are computed, which
+            pays where C is larger than the cache.  By default C, with the default epilogue only.
+    """
+    if epilogue is None:
+        epilogue, place = store_c(spec), place_c(spec)
     if plan.chunks == 1:
-        return [Product(name, spec, plan, epilogue).function()]
+        return [Product(name, spec, plan, epilogue, place).function()]
     partial = Product(f"{name}_parts", spec, plan, epilogue).function()
     return [partial, combine(f"{name}_sum", spec, plan, epilogue)]
 
@@ -123,8 +149,15 @@ class Product:
     register tiles, register tiles, k.
     """
 
-    def __init__(self, name: str, spec: MatmulSpec, plan: Plan, epilogue: Epilogue) -> None:
-        self.spec, self.plan, self.epilogue = spec, plan, epilogue
+    def __init__(
+        self,
+        name: str,
+        spec: MatmulSpec,
+        plan: Plan,
+        epilogue: Epilogue,
+        place: Place | None = None,
+    ) -> None:
+        self.spec, self.plan, self.epilogue, self.place = spec, plan, epilogue, place
         self.lanes = plan.target.lanes(spec.dtype)
         self.width = plan.width(spec)  # of a register tile, in columns
         assert plan.block[0] % plan.rows == 0 and plan.block[1] % self.width == 0, plan
@@ -311,6 +344,9 @@ class Product:
             self.go_on(shape, a, b, count, held)
             return
         places, batch = [f.add(n, v * lanes) for v in range(vectors)], as_value(f, self.batch)
+        if self.place:
+            for i, v in cells:
+                f.prefetch(self.place(f, f.add(m, i), places[v], batch))
         for (i, v), value in zip(cells, run(f, shape, a, b, count), strict=True):
             here = mask if v == vectors - 1 else None
             self.epilogue(f, value, f.add(m, i), places[v], batch, here)
