@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .ir import SIZES, Function, Value, vector
-from .matmul_plan import MatmulSpec, Plan, candidates, plan
+from .matmul_plan import L2, MatmulSpec, Plan, candidates, plan
 from .matmul_tile import Tile, first_lanes, load_maybe, run, store_maybe, transpose_store
 
 __all__ = ["Epilogue", "MatmulSpec", "Plan", "candidates", "emit", "place_c", "plan", "store_c"]
@@ -75,7 +75,8 @@ def emit(
             pays where C is larger than the cache.  By default C, with the default epilogue only.
     """
     if epilogue is None:
-        epilogue, place = store_c(spec), place_c(spec)
+        large = spec.batches * spec.m * spec.n * SIZES[spec.dtype] > L2 // 4
+        epilogue, place = store_c(spec), place_c(spec) if large else None
     if plan.chunks == 1:
         return [Product(name, spec, plan, epilogue, place).function()]
     partial = Product(f"{name}_parts", spec, plan, epilogue).function()

@@ -27,6 +27,8 @@ from .target import Target
 PANEL = 32 * 1024  # bytes of a panel of B, which is read again and again: in the first cache
 BLOCK = 96 * 1024  # bytes of A that a block reads again and again: in the second cache
 NARROW = {1: 1.1, 2: 1.05, 3: 1.03, 4: 1.0}  # measured: narrow tiles are slower than they should
+FEW_ROWS = 48  # of C: B is hardly read again, it is not worth copying
+L2 = 2048 * 1024  # bytes of the second cache
 WAITING = 128 * 1024  # bytes of sums on the stack
 
 
@@ -292,7 +294,7 @@ def panel_form(spec: MatmulSpec, target: Target, rows: int, vectors: int) -> str
         return "packed"
     width = vectors * target.lanes(spec.dtype)
     near = spec.b[0] <= max(width, 64) or spec.k * width * SIZES[spec.dtype] <= 4096
-    return "direct" if near or spec.m < 4 * rows or spec.m < 24 else "packed"
+    return "direct" if near or spec.m < 4 * rows or spec.m <= FEW_ROWS else "packed"
 
 
 def plan(spec: MatmulSpec, target: Target) -> Plan:
@@ -317,6 +319,9 @@ def candidates(spec: MatmulSpec, target: Target, count: int = 10) -> list[Plan]:
         if form != "dot" and spec.columns_unit:
             other = "packed" if form == "direct" else "direct"
             found.append(arrange(spec, target, other, rows, vectors))
+    best = found[0]
+    if best.form != "dot" and spec.a[1] != 1 and spec.k >= 256:  # columns of A: far apart
+        found.insert(1, replace(best, pack_a=not best.pack_a))
     return list(dict.fromkeys(found))[:count]
 
 
@@ -333,7 +338,8 @@ def even(size: int, most: int, multiple: int) -> int:
 def default_depth(spec: MatmulSpec, width: int) -> int:
     """Return how much of k to take at a time, for panels of B of some columns."""
     depth = max(64, PANEL // (width * SIZES[spec.dtype]))
-    return max(1, spec.k) if spec.k <= depth * 3 // 2 else even(spec.k, depth, 16)
+    once = spec.columns_unit and spec.m <= FEW_ROWS and spec.k <= 1024
+    return max(1, spec.k) if once or spec.k <= depth * 3 // 2 else even(spec.k, depth, 16)
 
 
 def arrange(
@@ -345,7 +351,9 @@ def arrange(
     depth = max(1, spec.k) if form == "dot" else depth or default_depth(spec, width)
     depth, span, chunks = depths(spec, form, depth, lanes)
     block = block_size(spec, rows, width, depth, form, chunks)
-    chosen = Plan(target, form, rows, vectors, block, depth, span, chunks)
+    apart = form != "dot" and spec.a[0] == 1 and spec.a[1] >= 768  # A's columns: a page each
+    pack_a = apart and depth < spec.k and spec.m > FEW_ROWS
+    chosen = Plan(target, form, rows, vectors, block, depth, span, chunks, pack_a=pack_a)
     steps = depth // lanes if form == "dot" else depth
     sums = rows * vectors
     chains = chains_for(sums) if steps >= 8 else 1
@@ -394,6 +402,8 @@ def block_size(
         tall, wanted = 128, 4
     while across < min(most, 256) and blocks(2 * across) >= wanted and depth == spec.k:
         across *= 2
+    while across > width and blocks(across) < wanted and depth < spec.k and spec.m < 64 * wanted:
+        across = max(width, across // 2 // width * width)
     few = spec.batches * -(-spec.n // across)
     if few < wanted:
         tall = min(tall, -(-spec.m * few // wanted))
