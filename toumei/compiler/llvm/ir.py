@@ -20,7 +20,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
-SIZES = {"i1": 1, "i8": 1, "i32": 4, "i64": 8, "float": 4, "double": 8, "ptr": 8}  # bytes
+SIZES = {
+    "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8, "ptr": 8,
+}  # bytes  # fmt: skip
 
 
 class Value(NamedTuple):
