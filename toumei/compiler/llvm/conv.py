@@ -1,0 +1,89 @@
+"""Kernels of 2-d convolutions and their gradients, specialised for sizes and strides.
+
+    kernels = emit("forward", "conv", spec, target)     # to be run one after the other
+
+Directions, their buffers (the workspace last, `workspace(…)` bytes), and what the result is:
+
+- "forward": x, w, y, workspace: y;
+- "input": y's gradient, w, x's gradient, workspace: the gradient of x; it is the transposed
+  convolution of y, too;
+- (the gradient of w comes later).
+
+A kernel is a C function `void name(ptr buffers, i64 begin, i64 end)`, with a fourth argument
+`ptr scratch` where `Kernel.scratch` isn't 0: memory of the thread's own.  It computes the work items
+begin … end - 1; how they are shared out among threads does not change a bit of the result.
+
+The channels of images should be innermost in memory (stride 1); any other strides work, slower.
+
+What becomes of the finished sums is up to an *epilogue*, as in matmul.py, by default they are
+stored: `epilogue(f, sums, row, column, batch, mask)`, where `batch` is the image, `row` the number
+of the pixel within it, oy · OW + ox, and `column` the first channel of the vector `sums`; `mask`
+tells which of its lanes exist, None: all.  For few channels `sums` may be a single number.
+In the direction "weight", `row` is the out-channel k and `column` the place within w[k, :, :, :],
+row-major; `batch` is 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import conv_direct, conv_plan
+from .conv_direct import Epilogue
+from .conv_spec import ConvSpec
+from .ir import Function
+from .target import Target
+
+__all__ = ["ConvSpec", "Epilogue", "Kernel", "emit", "workspace"]
+
+DIRECTIONS = ("forward", "input")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel of a convolution: see program.Step.
+
+    Args:
+        function: its code.
+        items: work items.
+        chunk: how many a thread should take at a time; 0: as seems fit.
+        scratch: bytes of memory that each thread needs for it, aligned to 64.
+    """
+
+    function: Function
+    items: int
+    chunk: int = 0
+    scratch: int = 0
+
+
+def emit(
+    direction: str,
+    name: str,
+    spec: ConvSpec,
+    target: Target,
+    epilogue: Epilogue | None = None,
+) -> list[Kernel]:
+    """Write the kernels of a convolution or a gradient; each needs what those before it wrote.
+
+    Args:
+        direction: "forward" or "input".
+        name: of the kernels; each has its own end.
+        spec: of the convolution.
+        target: the processor.
+        epilogue: what becomes of the sums; by default they are stored.
+    """
+    if direction not in DIRECTIONS:
+        raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, not {direction!r}")
+    problem = conv_plan.problem(direction, spec)
+    plan = conv_plan.choose(problem, target)
+    main = conv_direct.Convolution(f"{name}_main", problem, plan, epilogue)
+    pack = conv_direct.pack(f"{name}_pack", problem, plan)
+    return [
+        Kernel(pack, conv_direct.pack_items(problem, plan)),
+        Kernel(main.function(), conv_plan.items(problem, plan), scratch=main.scratch),
+    ]
+
+
+def workspace(direction: str, spec: ConvSpec, target: Target) -> int:
+    """Return the bytes of workspace that the kernels of a direction share."""
+    problem = conv_plan.problem(direction, spec)
+    return conv_plan.workspace(problem, conv_plan.choose(problem, target))

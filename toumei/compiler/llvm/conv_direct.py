@@ -1,0 +1,443 @@
+"""The main kernel of a convolution and of its input's gradient, and the packing of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from .conv_plan import Axis, Layout, Plan, Problem, bands, even, layout, pseudo, runs
+from .conv_tile import Level, Tile, Window, copy_window, run, unrolling
+from .ir import SIZES, Function, Value, vector
+from .matmul_tile import first_lanes, store_maybe, sum_lanes
+
+Epilogue = Callable[[Function, Value, Value, Value, Value, "Value | None"], None]
+
+ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]
+Phase = tuple[Axis, Axis]
+
+
+class Convolution:
+    """The main kernel that is being written.
+
+    Loops, from the outside in: work items (image, band of rows, group), phases, panels of
+    out-channels, tiles of pixels, taps and in-channels.
+
+    Args:
+        name: of the function.
+        problem, plan: what to compute, and how.
+        epilogue: what becomes of the sums; None: they are stored.
+    """
+
+    def __init__(self, name: str, problem: Problem, plan: Plan, epilogue: Epilogue | None) -> None:
+        self.problem, self.plan, self.epilogue = problem, plan, epilogue
+        self.element = problem.element
+        self.lanes = plan.target.lanes(problem.element)
+        self.layout: Layout = layout(problem, plan)
+        self.groups, self.inner, self.columns = pseudo(problem)
+        self.window = self.make_window()
+        args = [*ARGS, ("scratch", "ptr")] if self.window else ARGS
+        self.f = Function(name, args)
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of memory that each thread needs."""
+        return -(-self.window.bytes // 64) * 64 if self.window else 0
+
+    def make_window(self) -> Window | None:
+        """Return what of an image is copied for a band."""
+        p, plan = self.problem, self.plan
+        if not plan.copied:
+            return None
+        rows, columns = p.reach(0, plan.band), p.reach(1)
+        channels = p.groups if p.apart else p.channels[0]
+        return Window(
+            self.element, *p.size, channels, p.source[1:], rows[1] - rows[0], columns
+        )  # fmt: skip
+
+    # --- items ---
+
+    def function(self) -> Function:
+        f, p = self.f, self.problem
+        self.x, self.w, self.y, self.packed = (f.buffer(i) for i in range(4))
+        _, begin, end, *scratch = f.args
+        self.copy = scratch[0] if scratch else None
+        self.pixel, self.pitch = p.source[2], p.source[1]
+        self.origin = (0, 0)
+        if self.window:
+            self.pixel, self.pitch = self.window.channels, self.window.pitch
+            self.origin = (p.reach(0)[0], p.reach(1)[0])
+        if p.images and self.columns and p.phases:
+            with f.loop(begin, end) as loop:
+                self.item(loop.index)
+        f.ret()
+        return f
+
+    def item(self, item: Value) -> None:
+        """Write the computation of a band of an image, for one group."""
+        f, p, plan = self.f, self.problem, self.plan
+        rest, self.group = f.udiv(item, self.groups), f.urem(item, self.groups)
+        pieces = bands(p, plan)
+        self.batch, band = f.udiv(rest, pieces), f.urem(rest, pieces)
+        self.q0 = f.mul(band, plan.band)
+        image = f.at(self.x, f.mul(self.batch, p.source[0]), self.element)
+        image = f.at(image, f.mul(self.group, p.channels[0] * p.source[3]), self.element)
+        top = f.mul(self.q0, p.stride[0])
+        if self.window:
+            assert self.copy is not None
+            copy_window(f, self.window, image, f.add(top, self.origin[0]), self.copy)
+            self.base = self.copy
+        else:
+            self.base = f.at(image, f.mul(top, self.pitch), self.element)
+        size = self.layout.size
+        self.weights = f.at(self.packed, f.mul(self.group, size), self.element)
+        for i, phase in enumerate(p.phases):
+            self.phase(phase, f.at(self.weights, self.layout.phases[i], self.element))
+
+    def phase(self, phase: Phase, w: Value) -> None:
+        """Write the panels of one phase."""
+        f, size = self.f, self.columns
+        steps = self.depth(phase)
+        width = self.layout.width
+        whole = size // width * width
+        if whole:
+            with f.loop(0, whole, width) as loop:
+                panel = f.at(w, f.mul(loop.index, steps), self.element)
+                self.panel(phase, panel, loop.index, width)
+        if whole < size:
+            panel = f.at(w, whole * steps, self.element)
+            self.panel(phase, panel, f.const("i64", whole), size - whole)
+
+    def depth(self, phase: Phase) -> int:
+        rows, taps, run = runs(self.problem, self.plan, phase)
+        if self.plan.form == "dot":
+            run = -(-run // self.lanes) * self.lanes
+        return rows * taps * run
+
+    def panel(self, phase: Phase, w: Value, column: Value, width: int) -> None:
+        """Write the tiles of a panel: band rows by even pieces of a row."""
+        f = self.f
+        for q, tall in self.row_tiles(phase[0]):
+            start = 0
+            for count, wide in even(phase[1].count, self.plan.columns):
+                if count == 1:
+                    self.tile(phase, w, (q, f.const("i64", start)), (tall, wide), column, width)
+                else:
+                    with f.loop(start, start + count * wide, wide) as loop:
+                        self.tile(phase, w, (q, loop.index), (tall, wide), column, width)
+                start += count * wide
+
+    def row_tiles(self, axis: Axis) -> Iterator[tuple[Value, int]]:
+        """Write a loop over a band's rows of tiles and a part for the lowest: yield (row, rows)."""
+        f, tall = self.f, self.plan.rows
+        whole, last = axis.count // tall * tall, f.add(self.q0, self.plan.band)
+        if whole:
+            stop = f.select(f.compare("slt", last, whole), last, whole)
+            with f.loop(self.q0, stop, tall) as loop:
+                yield loop.index, tall
+        if whole < axis.count:
+            begun = f.compare("sle", self.q0, whole)
+            with f.when(f.bits("and", begun, f.compare("sgt", last, whole))):
+                yield f.const("i64", whole), axis.count - whole
+
+    # --- tiles ---
+
+    def tile(
+        self,
+        phase: Phase,
+        w: Value,
+        first: tuple[Value, Value],
+        shape: tuple[int, int],
+        column: Value,
+        width: int,
+    ) -> None:
+        """Write a register tile.
+
+        Args:
+            phase, w: and where its panel of weights begins.
+            first: row and column of its first output among those of the phase.
+            shape: rows and columns of outputs.
+            column, width: the out-channels.
+        """
+        f, p, dot = self.f, self.problem, self.plan.form == "dot"
+        vectors = width if dot else -(-width // self.lanes)
+        cells = [(r, c) for r in range(shape[0]) for c in range(shape[1])]
+        mask = None if dot else first_lanes(f, self.lanes, width - (vectors - 1) * self.lanes)
+        zeros = [f.const(vector(self.element, self.lanes), 0.0)] * (len(cells) * vectors)
+        sums = self.sums(phase, w, first, cells, column, vectors, mask, zeros)
+        rows, columns = phase
+        oy = f.add(f.mul(first[0], rows.step), rows.origin)
+        ox = f.add(f.mul(first[1], columns.step), columns.origin)
+        finish = Finish(self, (oy, ox), column, p.channels[1])
+        places = [(r * rows.step, c * columns.step) for r, c in cells]
+        if dot:
+            finish.numbers(places, sums, vectors)
+        else:
+            finish.vectors(places, sums, vectors, mask)
+
+    def sums(
+        self,
+        phase: Phase,
+        w: Value,
+        first: tuple[Value, Value],
+        cells: list[tuple[int, int]],
+        column: Value,
+        vectors: int,
+        mask: Value | None,
+        zeros: list[Value],
+    ) -> list[Value]:
+        """Write the loops over taps and in-channels of a tile."""
+        f, p, plan = self.f, self.problem, self.plan
+        if not p.steps(phase):
+            return zeros
+        x = self.input_place(phase, first)
+        if plan.form == "apart":
+            x = f.at(x, column, self.element)
+        offsets = [
+            r * p.stride[0] * self.pitch + c * p.stride[1] * self.pixel for r, c in cells
+        ]  # fmt: skip
+        levels, pitch, rest = self.levels(phase, vectors)
+        inner = levels[-1]
+        unroll = unrolling(offsets, inner.count, inner.x, len(cells) * vectors)
+        shape = Tile(
+            self.element, self.lanes, tuple(offsets), vectors, plan.form,
+            rest if plan.form == "dot" else mask, False, unroll, pitch,
+        )  # fmt: skip
+        return run(f, shape, x, w, levels, zeros)
+
+    def input_place(self, phase: Phase, first: tuple[Value, Value]) -> Value:
+        """Return where the input that a tile's first output meets with the first tap is."""
+        f, p = self.f, self.problem
+        row = f.mul(f.sub(first[0], self.q0), p.stride[0] * self.pitch)
+        place = f.at(self.base, row, self.element)
+        place = f.at(place, f.mul(first[1], p.stride[1] * self.pixel), self.element)
+        down = (phase[0].taps.first - self.origin[0]) * self.pitch
+        across = (phase[1].taps.first - self.origin[1]) * self.pixel
+        return f.at(place, down + across, self.element)
+
+    def levels(self, phase: Phase, vectors: int) -> tuple[list[Level], int, Value | None]:
+        """Return the loops over taps and channels; for dot products, the pitch and last mask."""
+        f, plan = self.f, self.plan
+        rows, taps, length = runs(self.problem, plan, phase)
+        width, pitch, rest = vectors * self.lanes, 0, None
+        down, across = phase[0].taps.step * self.pitch, phase[1].taps.step * self.pixel
+        if plan.form == "dot":
+            count, last = -(-length // self.lanes), length % self.lanes
+            padded, pitch = count * self.lanes, self.depth(phase)
+            rest = first_lanes(f, self.lanes, last or self.lanes)
+            one = Level(count, self.lanes, self.lanes)
+            return [Level(rows, down, taps * padded), Level(taps, across, padded), one], pitch, rest
+        all_levels = [
+            Level(rows, down, taps * length * width),
+            Level(taps, across, length * width),
+            Level(length, 1, width),
+        ]
+        return [v for v in all_levels if v.count != 1] or all_levels[-1:], pitch, rest
+
+
+class Finish:
+    """What becomes of a tile's sums.
+
+    Args:
+        kernel: that is being written.
+        first: row and column of the tile's first output.
+        column: its first out-channel, within the group.
+        channels: of a group.
+    """
+
+    def __init__(
+        self, kernel: Convolution, first: tuple[Value, Value], column: Value, channels: int
+    ) -> None:
+        self.kernel, self.first, self.f = kernel, first, kernel.f
+        f, p = kernel.f, kernel.problem
+        self.column = f.add(column, f.mul(kernel.group, channels)) if p.groups > 1 else column
+        if p.apart:
+            self.column = column
+
+    def places(self, cells: list[tuple[int, int]]) -> Callable[[tuple[int, int]], Value]:
+        """Return what tells the place of a pixel's first channel."""
+        f, p, kind = self.f, self.kernel.problem, self.kernel.element
+        _, down, across, deep = p.target
+        place = f.at(self.kernel.y, f.mul(self.kernel.batch, p.target[0]), kind)
+        place = f.at(place, f.mul(self.first[0], down), kind)
+        place = f.at(place, f.mul(self.first[1], across), kind)
+        place = f.at(place, f.mul(self.column, deep), kind)
+        return lambda cell: f.at(place, cell[0] * down + cell[1] * across, kind)
+
+    def vectors(
+        self, cells: list[tuple[int, int]], sums: list[Value], count: int, mask: Value | None
+    ) -> None:
+        """Write the end of a tile whose sums are vectors of channels."""
+        f, lanes, kernel = self.f, self.kernel.lanes, self.kernel
+        masks = [None] * (count - 1) + [mask]
+        if kernel.epilogue is None and kernel.problem.target[3] != 1:
+            self.scatter(cells, sums, count)
+            return
+        if kernel.epilogue is None:
+            place = self.places(cells)
+            for i, cell in enumerate(cells):
+                for v in range(count):
+                    there = f.at(place(cell), v * lanes, kernel.element)
+                    store_maybe(f, sums[i * count + v], there, masks[v])
+            return
+        columns = [f.add(self.column, v * lanes) for v in range(count)]
+        for i, cell in enumerate(cells):
+            row = self.row(cell)
+            for v in range(count):
+                value = sums[i * count + v]
+                kernel.epilogue(f, value, row, columns[v], kernel.batch, masks[v])
+
+    def row(self, cell: tuple[int, int]) -> Value:
+        """Return the number of a pixel within its image."""
+        f, wide = self.f, self.kernel.problem.out[1]
+        first = f.add(f.mul(self.first[0], wide), self.first[1])
+        return f.add(first, cell[0] * wide + cell[1])
+
+    def scatter(self, cells: list[tuple[int, int]], sums: list[Value], count: int) -> None:
+        """Write the storing of vectors whose lanes are apart in memory."""
+        f, kernel = self.f, self.kernel
+        kind, width = kernel.element, count * kernel.lanes
+        waiting = f.scratch(len(cells) * width * SIZES[kind])
+        for i, value in enumerate(sums):
+            f.store(value, f.at(waiting, i * kernel.lanes, kind))
+        left = f.sub(f.const("i64", kernel.columns), self.local_column())
+        channels = f.select(f.compare("slt", left, width), left, width)
+        place, deep = self.places(cells), kernel.problem.target[3]
+        firsts = [place(cell) for cell in cells]
+        with f.loop(0, channels) as loop:
+            source, away = f.at(waiting, loop.index, kind), f.mul(loop.index, deep)
+            for i, first in enumerate(firsts):
+                f.store(f.load(f.at(source, i * width, kind), kind), f.at(first, away, kind))
+
+    def local_column(self) -> Value:
+        """Return the first out-channel within the group."""
+        f, p = self.f, self.kernel.problem
+        if p.groups == 1 or p.apart:
+            return self.column
+        return f.sub(self.column, f.mul(self.kernel.group, p.channels[1]))
+
+    def numbers(self, cells: list[tuple[int, int]], sums: list[Value], count: int) -> None:
+        """Write the end of a tile whose sums are vectors to be added up."""
+        f, kernel = self.f, self.kernel
+        place, deep, lanes = self.places(cells), kernel.problem.target[3], kernel.lanes
+        order = [(cell, k) for cell in cells for k in range(count)]
+        for start in range(0, len(order), lanes):
+            total = sum_lanes(f, sums[start : start + lanes])
+            for lane, (cell, k) in enumerate(order[start : start + lanes]):
+                value = f.extract(total, lane)
+                if kernel.epilogue is None:
+                    f.store(value, f.at(place(cell), k * deep, kernel.element))
+                else:
+                    column = f.add(self.column, k)
+                    kernel.epilogue(f, value, self.row(cell), column, kernel.batch, None)
+
+
+# --- packing ---
+
+
+def pack_items(problem: Problem, plan: Plan) -> int:
+    """Return the work items of the packing kernel: a group's in-channel each."""
+    groups, inner, columns = pseudo(problem)
+    return groups * inner if columns else 0
+
+
+def pack(name: str, problem: Problem, plan: Plan) -> Function:
+    """Write the kernel that copies the weights into the workspace as the main kernel reads them."""
+    f = Function(name, ARGS)
+    _, begin, end = f.args
+    groups, inner, columns = pseudo(problem)
+    if not pack_items(problem, plan):
+        f.ret()
+        return f
+    kind, place = problem.element, layout(problem, plan)
+    of_channel, of_column, of_row, of_tap, of_group = problem.weight
+    if problem.apart:
+        of_column = of_group
+    source, to = f.buffer(1), f.buffer(3)
+    with f.loop(begin, end) as loop:
+        group, channel = f.udiv(loop.index, inner), f.urem(loop.index, inner)
+        w = f.at(source, f.mul(group, 0 if problem.apart else of_group), kind)
+        w = f.at(w, f.mul(channel, of_channel), kind)
+        base = f.at(to, f.mul(group, place.size), kind)
+        for start, phase in zip(place.phases, problem.phases, strict=True):
+            taps = (phase[0].taps, phase[1].taps)
+            if not problem.steps(phase):
+                continue
+            there = f.at(w, taps[0].index * of_row + taps[1].index * of_tap, kind)
+            strides = (taps[0].turn * of_row, taps[1].turn * of_tap, of_column)
+            Packing(f, problem, plan, phase).write(there, strides, f.at(base, start, kind), channel)
+    f.ret()
+    return f
+
+
+class Packing:
+    """The part of the packing kernel that copies one phase's weights of one in-channel."""
+
+    def __init__(self, f: Function, problem: Problem, plan: Plan, phase: Phase) -> None:
+        self.f, self.problem, self.plan, self.phase = f, problem, plan, phase
+        self.place = layout(problem, plan)
+        self.columns, self.kind = pseudo(problem)[2], problem.element
+
+    def write(self, w: Value, strides: tuple[int, int, int], to: Value, channel: Value) -> None:
+        """Write the loops over taps.
+
+        Args:
+            w, strides: the first tap, and from row to row of taps, tap to tap, column to column.
+            to: where the phase's packed weights begin.
+            channel: of the input.
+        """
+        f, inner = self.f, pseudo(self.problem)[1]
+        down, across = self.phase[0].taps.count, self.phase[1].taps.count
+        rows, taps, run = runs(self.problem, self.plan, self.phase)
+        dot, lanes = self.plan.form == "dot", self.place.lanes
+        padded = -(-run // lanes) * lanes if dot else run
+        steps = rows * taps * padded
+        line = taps * padded  # from row to row of taps
+        hop = inner if taps == 1 else padded  # from tap to tap
+        with f.loop(0, down) as i, f.loop(0, across) as j:
+            source = f.at(w, f.mul(i.index, strides[0]), self.kind)
+            source = f.at(source, f.mul(j.index, strides[1]), self.kind)
+            step = f.add(f.add(f.mul(i.index, line), f.mul(j.index, hop)), channel)
+            if dot:
+                self.column_numbers(source, strides[2], f.at(to, step, self.kind), steps)
+            else:
+                self.panels(source, strides[2], to, step, steps)
+        if dot and padded > run:
+            self.zeros(to, (rows * taps, padded, run), steps)
+
+    def column_numbers(self, source: Value, stride: int, to: Value, pitch: int) -> None:
+        """Write the copying of one number per column, each column apart."""
+        f = self.f
+        for k in range(self.columns):
+            value = f.load(f.at(source, k * stride, self.kind), self.kind)
+            f.store(value, f.at(to, k * pitch, self.kind))
+
+    def zeros(self, to: Value, shape: tuple[int, int, int], pitch: int) -> None:
+        """Write the zeros behind each run; every in-channel's item writes the same."""
+        f, (count, padded, run) = self.f, shape
+        for k in range(self.columns):
+            column = f.at(to, k * pitch, self.kind)
+            with f.loop(0, count) as loop:
+                end = f.at(column, f.add(f.mul(loop.index, padded), run), self.kind)
+                with f.loop(0, padded - run) as left:
+                    f.store(f.const(self.kind, 0.0), f.at(end, left.index, self.kind))
+
+    def panels(self, source: Value, stride: int, to: Value, step: Value, steps: int) -> None:
+        """Write the copying of one step's columns, panel by panel, zeros up to whole vectors."""
+        f, width = self.f, self.place.width
+        whole = self.columns // width * width
+
+        def copy(first: Value, count: int, wide: int) -> None:
+            at = f.at(to, f.add(f.mul(first, steps), f.mul(step, wide)), self.kind)
+            line = f.at(source, f.mul(first, stride), self.kind)
+            with f.loop(0, count) as k:
+                value = f.load(f.at(line, f.mul(k.index, stride), self.kind), self.kind)
+                f.store(value, f.at(at, k.index, self.kind))
+            if count < wide:
+                with f.loop(count, wide) as k:
+                    f.store(f.const(self.kind, 0.0), f.at(at, k.index, self.kind))
+
+        if whole:
+            with f.loop(0, whole, width) as panel:
+                copy(panel.index, width, width)
+        if whole < self.columns:
+            rest = self.columns - whole
+            copy(f.const("i64", whole), rest, self.place.columns - whole)
