@@ -1,0 +1,213 @@
+"""What the kernels of a time loop share: sizes, the tile, the arrays and the scratch memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .ir import SIZES, Function, Value, vector
+from .kernel import Memory
+from .matmul_plan import chains_for, fits, step_cycles
+from .matmul_tile import Tile, load_maybe
+from .target import Target
+
+ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64"), ("scratch", "ptr")]
+NEAR = 1 << 20  # bytes of weights that stay in the second cache from step to step
+ROWS, FAR_ROWS = 16, 64  # of a block, about; more of them where the weights come from far
+
+
+@dataclass(frozen=True)
+class LoopSpec:
+    """A time loop.
+
+    Args:
+        steps, batch, hidden: T, B, H.
+        gates: how many blocks of H numbers go into a step.
+        dtype: "float" or "double".
+        reverse: whether it starts at the last step.
+        masked: whether there is a mask of the steps that count.
+        target: the processor.
+    """
+
+    steps: int
+    batch: int
+    hidden: int
+    gates: int
+    dtype: str
+    reverse: bool
+    masked: bool
+    target: Target
+
+    @property
+    def lanes(self) -> int:
+        return self.target.lanes(self.dtype)
+
+    @property
+    def vectors(self) -> int:
+        """Vectors that H numbers take."""
+        return -(-self.hidden // self.lanes)
+
+    @property
+    def width(self) -> int:
+        """Numbers in a row of all gates."""
+        return self.gates * self.hidden
+
+    @property
+    def kind(self) -> str:
+        return vector(self.dtype, self.lanes)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of rows of the batch: the work items.  An even number, for two threads."""
+        near = self.width * self.hidden * SIZES[self.dtype] <= NEAR
+        return min(self.batch, 2 * -(-self.batch // (2 * (ROWS if near else FAR_ROWS))))
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of the largest block."""
+        return -(-self.batch // max(1, self.blocks))
+
+    @property
+    def least_rows(self) -> int:
+        return self.batch // max(1, self.blocks)
+
+
+@dataclass(frozen=True)
+class Panels:
+    """How the weights are packed, and the register tile that goes through them.
+
+    The columns of the product are cut into groups; those of one group stand side by side for each
+    k, so that the tile reads one piece of memory from its start to its end.
+
+    Args:
+        rows: of the tile.
+        parts: gates that a group holds.
+        wide: vectors of each.
+        depth: k.
+        groups: how many groups there are.
+    """
+
+    rows: int
+    parts: int
+    wide: int
+    depth: int
+    groups: int
+
+    @property
+    def vectors(self) -> int:
+        return self.parts * self.wide
+
+    def numbers(self, lanes: int) -> int:
+        """Return how many numbers all the groups take."""
+        return self.groups * self.depth * self.vectors * lanes
+
+    def tile(self, spec: LoopSpec, pitch: int) -> Tile:
+        """Return the register tile, for rows of A so far apart."""
+        lanes, sums = spec.lanes, self.rows * self.vectors
+        chains = chains_for(sums) if self.depth >= 8 else 1
+        a, b = (pitch, 1), (self.vectors * lanes, 1)
+        return Tile(
+            spec.dtype, lanes, self.rows, self.vectors, a, b, unroll=max(2, chains), chains=chains
+        )
+
+
+def choose_panels(spec: LoopSpec, parts: int, depth: int) -> Panels:
+    """Return the panels and the tile that promise to be the fastest."""
+    best: tuple[float, Panels] | None = None
+    for wide in range(1, max(1, min(4 // parts, spec.vectors)) + 1):
+        for rows in range(1, max(1, spec.least_rows) + 1):
+            if rows > 1 and not fits(spec.target, rows, parts * wide):
+                break
+            groups = -(-spec.vectors // wide)
+            tiles = groups * -(-spec.most_rows // rows)
+            far = 0.25 * parts * wide  # the weights come from the second cache
+            cost = tiles * (step_cycles(rows, parts * wide) + far)
+            if best is None or cost < best[0]:
+                best = cost, Panels(rows, parts, wide, depth, groups)
+    assert best is not None
+    return best[1]
+
+
+# --- memory ---
+
+
+def contiguous(memory: Memory) -> bool:
+    """Tell whether an array's rows follow each other without gaps."""
+    if 0 in memory.shape:
+        return True
+    expected = 1
+    for size, stride in zip(memory.shape[::-1], memory.strides[::-1], strict=True):
+        if size > 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+class Arrays:
+    """The buffers of a kernel by name, and how they lie in memory."""
+
+    def __init__(self, names: Sequence[str], memory: Mapping[str, Memory]) -> None:
+        self.index = {name: i for i, name in enumerate(names)}
+        self.memory = memory
+
+    def row(self, f: Function, name: str, *index: Value) -> Value:
+        """Return the address of the row of an array at an index of its first dimensions."""
+        memory = self.memory[name]
+        place = f.buffer(self.index[name])
+        for i, stride in zip(index, memory.strides, strict=False):
+            place = f.at(place, f.mul(i, stride), memory.dtype)
+        return place
+
+    def stride(self, name: str) -> int:
+        """Return the numbers from one to the next in a row."""
+        memory = self.memory[name]
+        return 1 if memory.shape[-1] == 1 else memory.strides[-1]
+
+
+def tail_mask(f: Function, lanes: int, column: Value, size: int) -> Value | None:
+    """Return which lanes from a column on exist; None where all of them always do."""
+    if size % lanes == 0:
+        return None
+    return f.compare("slt", f.add(f.splat("i64", column, lanes), f.iota(lanes)), size)
+
+
+def load_row(f: Function, spec: LoopSpec, row: Value, column: Value, stride: int) -> Value:
+    """Load a vector of a row of H numbers, from a column on; nothing behind the row is read."""
+    if stride == 1:
+        mask = tail_mask(f, spec.lanes, column, spec.hidden)
+        return load_maybe(f, f.at(row, column, spec.dtype), spec.kind, mask)
+    if stride == 0:
+        return f.splat(spec.dtype, f.load(row, spec.dtype), spec.lanes)
+    value = Value("poison", spec.kind)
+    for lane in range(spec.lanes):
+        here = f.add(column, lane)
+        inside = f.select(f.compare("slt", here, spec.hidden), here, spec.hidden - 1)
+        one = f.load(f.at(row, f.mul(inside, stride), spec.dtype), spec.dtype)
+        text = f"insertelement {spec.kind} {value.name}, {spec.dtype} {one.name}, i64 {lane}"
+        value = f.emit(text, spec.kind)
+    return value
+
+
+class Scratch:
+    """Arrays of a block's rows in the thread's own memory, whole vectors each.
+
+    Args:
+        spec: the loop.
+        pitch: numbers from row to row.
+        names: of the arrays.
+        extra: numbers in a row of one more array, "sums".
+    """
+
+    def __init__(self, spec: LoopSpec, pitch: int, names: Sequence[str], extra: int = 0) -> None:
+        self.spec, self.pitch, self.extra = spec, pitch, extra
+        self.index = {name: i for i, name in enumerate([*names, "sums"])}
+
+    @property
+    def bytes(self) -> int:
+        numbers = (len(self.index) - 1) * self.pitch + self.extra
+        return self.spec.most_rows * numbers * SIZES[self.spec.dtype]
+
+    def place(self, f: Function, name: str) -> Value:
+        """Return where an array begins."""
+        offset = self.index[name] * self.spec.most_rows * self.pitch
+        return f.at(f.args[3], offset, self.spec.dtype)
