@@ -1,4 +1,4 @@
-"""What the generators of kernels for single ops have in common: a layout of memory, and a kernel."""
+"""What generators of kernels for single ops have in common: a layout of memory, and a kernel."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Kernel:
         barrier: whether it has to wait for the kernels before.
         scratch: bytes of memory that each thread needs.
         serial: whether all items are one thread's.
+        workspace: bytes of a buffer that the op's kernels share: the most that one of them says.
     """
 
     function: Function
@@ -43,7 +44,9 @@ class Kernel:
     barrier: bool = True
     scratch: int = 0
     serial: bool = False
+    workspace: int = 0
 
 
-# generator(name, op, inputs, outputs, target): the kernels of an op, to be run in this order.
-Generator = Callable[[str, Any, Sequence[Memory], Sequence[Memory], Target], list[Kernel]]
+# generator(name, op, inputs, outputs, target): the kernels of an op, to be run in this order; None
+# where there are none for it (as 3-d windows, or dtypes): then its NumPy forward has to do.
+Generator = Callable[[str, Any, Sequence[Memory], Sequence[Memory], Target], list[Kernel] | None]

@@ -1,0 +1,112 @@
+"""The loops of a pooling kernel: rows and columns, and which of them lie within the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .ir import Function, Value, vector
+from .matmul import Number, add, as_value, mul, remainder, smaller
+from .nest import locate
+from .pooling_spec import PoolSpec
+from .target import Target
+from .vec import INTEGER
+
+UNROLLED_LOADS = 16  # of all vectors of a place whose code is written out
+
+
+def number_vector(f: Function, element: str, number: Number, lanes: int) -> Value:
+    """Return a vector of the number of a tap, as integers as wide as the elements."""
+    kind = INTEGER[element]
+    if isinstance(number, int):
+        return f.const(vector(kind, lanes), number)
+    return f.splat(kind, f.cast("trunc", number, kind), lanes)
+
+
+def load_taps(f: Function, place: Value, stored: str, element: str, lanes: int) -> Value:
+    """Load numbers of taps, as integers as wide as the elements."""
+    found = f.load(place, vector(stored, lanes))
+    return f.cast("zext", found, INTEGER[element])
+
+
+class Pool:
+    """A kernel that is being written."""
+
+    def __init__(self, name: str, spec: PoolSpec, target: Target) -> None:
+        self.spec, self.name = spec, name
+        self.element = spec.elements[spec.large]
+        self.lanes = target.lanes(self.element)
+        self.f = Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
+        self.helper: Function | None = None
+
+    def function(self) -> Function:
+        f = self.f
+        if self.spec.items():
+            with f.loop(f.args[1], f.args[2]) as loop:
+                self.item(loop.index)
+        f.ret()
+        return f
+
+    def item(self, index: Value) -> None:
+        """Write a work item: some columns of a row."""
+        f, spec, cut = self.f, self.spec, self.spec.cut()
+        (top, bottom), (left, right) = spec.grid()
+        part, rest = remainder(f, index, -(-(right - left) // cut))
+        row, lead = remainder(f, rest, bottom - top)
+        found = locate(f, lead, spec.lead, [0] * len(spec.elements))
+        bases = [f.at(f.buffer(i), o, spec.elements[i]) for i, o in enumerate(found)]
+        start = add(f, mul(f, part, cut), left)
+        stop = smaller(f, add(f, start, cut), right)
+        self.columns(bases, add(f, row, top), as_value(f, start), as_value(f, stop))
+
+    def columns(self, bases: Sequence[Value], row: Number, start: Value, stop: Value) -> None:
+        raise NotImplementedError
+
+    def border(self) -> Function:
+        raise NotImplementedError
+
+    def inside(self, row: Number, start: Value, stop: Value) -> tuple[Value, Value] | None:
+        """Return the columns of a work item for which the quick code does; None if for none."""
+        f, inner = self.f, self.spec.inner()
+        if inner is None:
+            return None
+        (top, bottom), (left, right) = inner
+        rows, columns = self.spec.grid()
+        if columns != inner[1]:
+            left_value, right_value = self.clamp(left, start, stop), self.clamp(right, start, stop)
+        else:
+            left_value, right_value = start, stop
+        if rows != inner[0]:
+            height = f.sub(as_value(f, row), top)
+            is_inner = f.compare("ult", height, bottom - top)
+            left_value = f.select(is_inner, left_value, stop)
+            right_value = f.select(is_inner, right_value, stop)
+        return left_value, right_value
+
+    def clamp(self, x: Number, low: Value, high: Value) -> Value:
+        f = self.f
+        value = as_value(f, x)
+        value = f.select(f.compare("slt", value, low), low, value)
+        return f.select(f.compare("slt", high, value), high, value)
+
+    def place(
+        self, f: Function, bases: Sequence[Value], i: int, row: Number, column: Number
+    ) -> Value:
+        """Return where an operand's element stands."""
+        down, across = self.spec.steps[i]
+        offset = add(f, mul(f, row, down), mul(f, column, across))
+        return f.at(bases[i], offset, self.spec.elements[i])
+
+    def call_border(self, bases: Sequence[Value], row: Number, start: Value, stop: Value) -> None:
+        """Write the computation of columns that may lie at a border."""
+        f = self.f
+        if self.helper is None:
+            self.helper = self.border()
+        with f.when(f.compare("slt", start, stop)):
+            f.call_helper(self.helper, *bases, as_value(f, row), start, stop)
+
+    def new_helper(self) -> Function:
+        count = len(self.spec.elements)
+        args = [*((f"base{i}", "ptr") for i in range(count)), ("row", "i64")]
+        return Function(
+            f"{self.name}.border", [*args, ("start", "i64"), ("stop", "i64")], private=True
+        )
