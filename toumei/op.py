@@ -18,6 +18,13 @@ once, as a tuple.  The parameter names after `gy` say what is kept until the bac
     <input>     that input                     <input>_spec, y_spec    only its shape and dtype
     *<inputs>   the variadic inputs (named as in `forward`), or `*<inputs>_spec`
 
+An elementwise op may say how an element of its output is computed from those of its inputs, in the
+compiler's builder `b`; see `compiler/scalar.py`.  Without it, compiled steps run `forward`; also
+where it returns None: for arguments that it doesn't suit.
+
+        def lower(self, b, x):       # one element: native code
+            return b.tanh(x)
+
 Several outputs: `forward` returns a tuple and `backward` gets `gys`, a tuple with None where no
 gradient arrived.  The *kind* of an op (Elementwise, Reduction, View …) gives it the rest.
 """
@@ -342,6 +349,15 @@ class Elementwise(Op):
             shapes += [[(2, 3), *[(3,)] * (n - 1)], [(1, 3), *[(2, 1)] * (n - 1)]]
         for group in shapes:
             yield Case(cls(), tuple(rng.uniform(low, high, s) for s in group))
+
+
+class Native(Elementwise):
+    """… as a function that the compiler's builder has: `function`, or else the op's own name."""
+
+    function: ClassVar[str] = ""
+
+    def lower(self, b: Any, *args: Any) -> Any:
+        return getattr(b, self.function or self.name)(*args)
 
 
 class Reduction(Op):

@@ -85,6 +85,9 @@ class Gate(Activation):
     def backward_g(self, gy: Tensor, x: Tensor) -> Tensor:
         return apply(self, gy, x)
 
+    def lower(self, b: Any, g: Any, x: Any) -> Any:
+        return b.where(b.le(x, 0.0), b.mul(g, self.slope) if self.slope else 0.0, g)
+
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
         for slope in (0.0, 0.3):
@@ -101,6 +104,9 @@ class Relu(Elementwise):
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.maximum(x, x.dtype.type(0))
 
+    def lower(self, b: Any, x: Any) -> Any:
+        return b.maximum(x, 0)
+
     def backward(self, gy: Tensor, y: Tensor) -> Tensor:
         return apply(Gate(0.0), gy, y)
 
@@ -115,6 +121,9 @@ class LeakyRelu(Activation):
         if 0 < self.slope <= 1:
             return xp.maximum(x, x * x.dtype.type(self.slope))
         return Gate(self.slope).forward(xp, x, x)
+
+    def lower(self, b: Any, x: Any) -> Any:
+        return Gate(self.slope).lower(b, x, x)
 
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
         return apply(Gate(self.slope), gy, x)
@@ -143,6 +152,10 @@ class Elu(Activation):
         y = y + xp.maximum(x, 0)
         return y * real(self.scale)
 
+    def lower(self, b: Any, x: Any) -> Any:
+        below = b.mul(b.expm1(b.mul(x, self.rate)), self.alpha * self.scale)
+        return b.where(b.gt(x, 0.0), b.mul(x, self.scale), below)
+
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
         positive = x > 0
         slope = (x.masked_fill(positive, 0) * self.rate).exp() * (self.alpha * self.rate)
@@ -163,6 +176,9 @@ class Hardtanh(Activation):
 
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.clip(x, x.dtype.type(self.low), x.dtype.type(self.high))
+
+    def lower(self, b: Any, x: Any) -> Any:
+        return b.clamp(x, self.low, self.high)
 
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
         return gy.masked_fill((x <= self.low) | (x >= self.high), 0)
@@ -188,6 +204,10 @@ class Softplus(Activation):
         if self.threshold < math.inf:
             y = xp.where(z > self.threshold, z, y)
         return y / x.dtype.type(self.beta)
+
+    def lower(self, b: Any, x: Any) -> Any:
+        z = b.mul(x, self.beta)
+        return b.div(b.where(b.gt(z, self.threshold), z, b.softplus(z)), self.beta)
 
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
         z = x * self.beta

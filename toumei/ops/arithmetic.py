@@ -9,7 +9,7 @@ import numpy as np
 
 from ..config import bool_, float64, get_default_dtype
 from ..errors import OpError, OpTypeError
-from ..op import Array, Case, Elementwise, RefusedType, Spec, op
+from ..op import Array, Case, Elementwise, Native, RefusedType, Spec, op
 from ..tape import Operand, Value, apply, operand, spec_of
 from .elementwise import RealFunction, cast, need_floats, no_slope
 from .rounding import FloorDivide, TruncDivide
@@ -21,35 +21,16 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "add",
-    "addcdiv",
-    "addcmul",
-    "copysign",
-    "div",
-    "divide",
-    "float_power",
-    "frexp",
-    "gcd",
-    "lcm",
-    "ldexp",
-    "lerp",
-    "logaddexp",
-    "logaddexp2",
-    "mul",
-    "multiply",
-    "nextafter",
-    "pow",
-    "rsub",
-    "sub",
-    "subtract",
-    "true_divide",
-]
+    "add", "addcdiv", "addcmul", "copysign", "div", "divide", "float_power", "frexp", "gcd", "lcm",
+    "ldexp", "lerp", "logaddexp", "logaddexp2", "mul", "multiply", "nextafter", "pow", "rsub",
+    "sub", "subtract", "true_divide",
+]  # fmt: skip
 
 _LN2 = math.log(2.0)
 
 
 @op
-class Add(Elementwise):
+class Add(Native):
     """y = a + b;   ∂y/∂a = ∂y/∂b = 1"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
@@ -63,7 +44,7 @@ class Add(Elementwise):
 
 
 @op
-class Sub(Elementwise):
+class Sub(Native):
     """y = a − b;   ∂y/∂a = 1, ∂y/∂b = −1"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
@@ -82,7 +63,7 @@ class Sub(Elementwise):
 
 
 @op
-class Mul(Elementwise):
+class Mul(Native):
     """y = a·b;   ∂y/∂a = b, ∂y/∂b = a"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
@@ -96,7 +77,7 @@ class Mul(Elementwise):
 
 
 @op
-class Div(Elementwise):
+class Div(Native):
     """y = a / b;   ∂y/∂a = 1/b, ∂y/∂b = −a/b²"""
 
     promote: ClassVar[str] = "float"
@@ -113,7 +94,7 @@ class Div(Elementwise):
 
 
 @op
-class Pow(Elementwise):
+class Pow(Native):
     """y = aᵇ;   ∂y/∂a = b·aᵇ⁻¹ (0 where b = 0), ∂y/∂b = y·ln a (0 where a = 0 and b ≥ 0)"""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 2.0)
@@ -168,6 +149,11 @@ class Lerp(Elementwise):
             return near
         return xp.where(xp.abs(w) < 0.5, near, b - way * (1 - w))
 
+    def lower(self, b: Any, start: Any, end: Any, w: Any) -> Any:
+        way = b.sub(end, start)
+        near, far = b.fma(w, way, start), b.sub(end, b.mul(way, b.sub(1.0, w)))
+        return b.where(b.lt(b.abs(w), 0.5), near, far)
+
     def backward_a(self, gy: Tensor, w: Tensor) -> Tensor:
         return gy * (1 - w)
 
@@ -179,7 +165,7 @@ class Lerp(Elementwise):
 
 
 @op
-class Logaddexp(RealFunction):
+class Logaddexp(Native, RealFunction):
     """y = ln(eᵃ + eᵇ);   ∂y/∂a = 1/(1 + eᵇ⁻ᵃ), ∂y/∂b = 1/(1 + eᵃ⁻ᵇ)"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
@@ -199,6 +185,10 @@ class Logaddexp2(RealFunction):
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.logaddexp2(a, b)
 
+    def lower(self, b: Any, x: Any, y: Any) -> Any:
+        apart = b.where(b.eq(x, y), 0.0, b.neg(b.abs(b.sub(x, y))))  # equal infinities too
+        return b.add(b.maximum(x, y), b.mul(b.log1p(b.exp2(apart)), 1 / _LN2))
+
     def backward_a(self, gy: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return gy * ((a - b) * _LN2).sigmoid()
 
@@ -207,7 +197,7 @@ class Logaddexp2(RealFunction):
 
 
 @op
-class Copysign(RealFunction):
+class Copysign(Native, RealFunction):
     """y = |a| with the sign of b;   ∂y/∂a = y/a (0 where a = 0), ∂y/∂b = 0"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:

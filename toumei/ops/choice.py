@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..errors import OpTypeError
-from ..op import Array, Case, Elementwise, RefusedType, Spec, op
+from ..op import Array, Case, Elementwise, Native, RefusedType, Spec, op
 from ..tape import Operand, apply, operand
 from .elementwise import no_slope
 from .selection import nonzero
@@ -29,7 +29,7 @@ __all__ = [
 
 
 @op
-class Maximum(Elementwise):
+class Maximum(Native):
     """y = max(a, b), NaN if either is;   the gradient goes to the larger, halves to equals"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
@@ -43,7 +43,7 @@ class Maximum(Elementwise):
 
 
 @op
-class Minimum(Elementwise):
+class Minimum(Native):
     """y = min(a, b), NaN if either is;   the gradient goes to the smaller, halves to equals"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
@@ -61,7 +61,7 @@ def _to_winner(gy: Tensor, wins: Tensor, ties: Tensor) -> Tensor:
 
 
 @op
-class Fmax(Elementwise):
+class Fmax(Native):
     """y = max(a, b), never NaN if one isn't;   the gradient goes to the larger, to a if equal"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
@@ -75,7 +75,7 @@ class Fmax(Elementwise):
 
 
 @op
-class Fmin(Elementwise):
+class Fmin(Native):
     """y = min(a, b), never NaN if one isn't;   the gradient goes to the smaller, to a if equal"""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
@@ -95,6 +95,9 @@ class Heaviside(Elementwise):
     def forward(self, xp: Any, x: Array, at_zero: Array) -> Array:
         return xp.where(x == 0, at_zero, x > 0).astype(x.dtype)
 
+    def lower(self, b: Any, x: Any, at_zero: Any) -> Any:
+        return b.where(b.eq(x, 0), at_zero, b.cast(b.gt(x, 0), x.dtype))
+
     def backward_x(self, gy: Tensor) -> Tensor:
         return no_slope(gy)
 
@@ -110,6 +113,9 @@ class Where(Elementwise):
 
     def forward(self, xp: Any, condition: Array, a: Array, b: Array) -> Array:
         return xp.where(condition, a, b)
+
+    def lower(self, b: Any, condition: Any, x: Any, y: Any) -> Any:
+        return b.where(b.cast(condition, np.dtype(bool)), x, y)
 
     def check(self, condition: Array, a: Array, b: Array) -> None:
         if condition.dtype.kind not in "bu":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..errors import OpError, OpTypeError
-from ..op import RANK, Array, Case, DType, Elementwise, Op, RefusedType, Spec, op
+from ..op import RANK, Array, Case, DType, Elementwise, Native, Op, RefusedType, Spec, op
 from ..tape import Operand, Value, apply, operand, spec_of, unsupported
 from .creation import zeros_like
 
@@ -19,34 +19,10 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "abs",
-    "absolute",
-    "angle",
-    "cast",
-    "clone",
-    "conj",
-    "conj_physical",
-    "exp",
-    "exp2",
-    "expm1",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "neg",
-    "negative",
-    "positive",
-    "real",
-    "reciprocal",
-    "resolve_conj",
-    "resolve_neg",
-    "rsqrt",
-    "sgn",
-    "sign",
-    "signbit",
-    "sqrt",
-    "square",
-]
+    "abs", "absolute", "angle", "cast", "clone", "conj", "conj_physical", "exp", "exp2", "expm1",
+    "log", "log1p", "log2", "log10", "neg", "negative", "positive", "real", "reciprocal",
+    "resolve_conj", "resolve_neg", "rsqrt", "sgn", "sign", "signbit", "sqrt", "square",
+]  # fmt: skip
 
 _LN2, _LN10 = math.log(2.0), math.log(10.0)
 
@@ -97,6 +73,9 @@ class Clone(Elementwise):
     def forward(self, xp: Any, x: Array) -> Array:
         return x.copy(order="K")
 
+    def lower(self, b: Any, x: Any) -> Any:
+        return x
+
     def backward(self, gy: Tensor) -> Tensor:
         return gy
 
@@ -105,7 +84,7 @@ class Clone(Elementwise):
 
 
 @op
-class Neg(Elementwise):
+class Neg(Native):
     """y = −x;   dy/dx = −1"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -125,7 +104,7 @@ class Neg(Elementwise):
 
 
 @op
-class Abs(Elementwise):
+class Abs(Native):
     """y = |x|;   dy/dx = sign x"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -160,7 +139,7 @@ def refuse_bool(dtype: DType, what: str) -> None:
 
 
 @op
-class Sign(Step):
+class Sign(Native, Step):
     """y = −1, 0 or 1; 0 for NaN, as PyTorch has it"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -172,7 +151,7 @@ class Sign(Step):
 
 
 @op
-class Signbit(Elementwise):
+class Signbit(Native):
     """y = whether x is negative, −0.0 and −NaN included"""
 
     out: ClassVar[DType | None] = np.dtype(bool)
@@ -188,6 +167,9 @@ class Angle(RealFunction):
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.where(xp.isnan(x), x, xp.where(x < 0, math.pi, 0.0)).astype(x.dtype)
 
+    def lower(self, b: Any, x: Any) -> Any:
+        return b.where(b.lt(x, 0.0), math.pi, b.where(b.isnan(x), x, 0.0))
+
     def backward(self, gy: Tensor) -> Tensor:
         return no_slope(gy)
 
@@ -196,7 +178,7 @@ class Angle(RealFunction):
 
 
 @op
-class Square(Elementwise):
+class Square(Native):
     """y = x²;   dy/dx = 2x"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -210,7 +192,7 @@ class Square(Elementwise):
 
 
 @op
-class Sqrt(RealFunction):
+class Sqrt(Native, RealFunction):
     """y = √x;   dy/dx = 1/(2y)"""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 3.0)
@@ -223,7 +205,7 @@ class Sqrt(RealFunction):
 
 
 @op
-class Rsqrt(RealFunction):
+class Rsqrt(Native, RealFunction):
     """y = 1/√x;   dy/dx = −y³/2"""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 3.0)
@@ -237,7 +219,7 @@ class Rsqrt(RealFunction):
 
 
 @op
-class Reciprocal(RealFunction):
+class Reciprocal(Native, RealFunction):
     """y = 1/x;   dy/dx = −y²"""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 3.0)
@@ -253,7 +235,7 @@ class Reciprocal(RealFunction):
 
 
 @op
-class Exp(RealFunction):
+class Exp(Native, RealFunction):
     """y = eˣ;   dy/dx = y"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -264,7 +246,7 @@ class Exp(RealFunction):
 
 
 @op
-class Exp2(RealFunction):
+class Exp2(Native, RealFunction):
     """y = 2ˣ;   dy/dx = y·ln 2"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -275,7 +257,7 @@ class Exp2(RealFunction):
 
 
 @op
-class Expm1(RealFunction):
+class Expm1(Native, RealFunction):
     """y = eˣ − 1, exact near 0;   dy/dx = y + 1"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -285,7 +267,7 @@ class Expm1(RealFunction):
         return gy * (y + 1)
 
 
-class Logarithm(RealFunction):
+class Logarithm(Native, RealFunction):
     """A logarithm: samples are positive."""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 3.0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..errors import OpError
-from ..op import Array, Case, Elementwise, Refused, RefusedType, Spec, op
+from ..op import Array, Case, Elementwise, Native, Refused, RefusedType, Spec, op
 from ..tape import Operand, apply, operand, spec_of
 from .elementwise import Step, no_slope, refuse_bool
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-class Rounding(Step):
+class Rounding(Native, Step):
     """Gives a whole number near x: integers are whole already."""
 
     def check(self, x: Any) -> None:
@@ -86,6 +86,14 @@ class Round(Rounding):
             return xp.rint(x * scale) / scale
         return xp.rint(x / scale) * scale
 
+    def lower(self, b: Any, x: Any) -> Any:
+        if x.dtype.kind != "f" or self.decimals == 0:
+            return b.round_even(x)
+        scale = 10.0 ** abs(self.decimals)
+        if self.decimals > 0:
+            return b.div(b.round_even(b.mul(x, scale)), scale)
+        return b.mul(b.round_even(b.div(x, scale)), scale)
+
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
         for decimals in (0, 2, -1):
@@ -95,7 +103,7 @@ class Round(Rounding):
 
 
 @op
-class Frac(Elementwise):
+class Frac(Native):
     """y = x − trunc x;   dy/dx = 1"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -121,8 +129,10 @@ class Frac(Elementwise):
 
 
 @op
-class ClampMin(Elementwise):
+class ClampMin(Native):
     """y = max(x, low);   ∂y/∂x = 1 where x ≥ low, ∂y/∂low = 1 elsewhere"""
+
+    function: ClassVar[str] = "maximum"
 
     def forward(self, xp: Any, x: Array, low: Array) -> Array:
         return xp.maximum(x, low)
@@ -135,8 +145,10 @@ class ClampMin(Elementwise):
 
 
 @op
-class ClampMax(Elementwise):
+class ClampMax(Native):
     """y = min(x, high);   ∂y/∂x = 1 where x ≤ high, ∂y/∂high = 1 elsewhere"""
+
+    function: ClassVar[str] = "minimum"
 
     def forward(self, xp: Any, x: Array, high: Array) -> Array:
         return xp.minimum(x, high)
@@ -149,7 +161,7 @@ class ClampMax(Elementwise):
 
 
 @op
-class Clamp(Elementwise):
+class Clamp(Native):
     """y = min(max(x, low), high);   ∂y/∂x = 1 where low ≤ x ≤ high, else the limit's is 1"""
 
     def forward(self, xp: Any, x: Array, low: Array, high: Array) -> Array:
@@ -185,6 +197,15 @@ class NanToNum(Elementwise):
             return x.copy()
         return xp.nan_to_num(x, nan=self.nan, posinf=self.posinf, neginf=self.neginf)
 
+    def lower(self, b: Any, x: Any) -> Any:
+        if x.dtype.kind != "f":
+            return x
+        most = float(np.finfo(x.dtype).max)
+        high = most if self.posinf is None else self.posinf
+        low = -most if self.neginf is None else self.neginf
+        y = b.where(b.eq(x, np.inf), high, b.where(b.eq(x, -np.inf), low, x))
+        return b.where(b.isnan(x), self.nan, y)
+
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
         return gy.masked_fill(~x.isfinite(), 0)
 
@@ -198,7 +219,7 @@ class NanToNum(Elementwise):
 # --- division with a remainder -------------------------------------------------------------------
 
 
-class WholeDivision(Elementwise):
+class WholeDivision(Native):
     """Division that gives whole numbers, or what they leave: integers can't be divided by 0."""
 
     domain: ClassVar[tuple[float, float]] = (0.5, 2.0)
@@ -211,6 +232,15 @@ class WholeDivision(Elementwise):
     def infer(self, a: Spec, b: Spec) -> Spec:
         refuse_bool(b.dtype, "whole division")
         return super().infer(a, b)
+
+    def lower(self, b: Any, x: Any, y: Any) -> Any:
+        # Whether an integer is divided by 0 is for `check` to see, which runs with `forward` only.
+        safe = x.dtype.kind == "f" or b.number(y)
+        return self.divided(b, x, y) if safe else None
+
+    def divided(self, b: Any, x: Any, y: Any) -> Any:
+        """Return an element, where y isn't an integer that may be 0."""
+        return super().lower(b, x, y)
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
@@ -245,6 +275,11 @@ class TruncDivide(WholeDivision):
         if a.dtype.kind == "f":
             return xp.trunc(xp.divide(a, b))
         return (a - xp.fmod(a, b)) // b
+
+    def divided(self, b: Any, x: Any, y: Any) -> Any:
+        if x.dtype.kind == "f":
+            return b.trunc(b.div(x, y))
+        return b.floor_divide(b.sub(x, b.fmod(x, y)), y)
 
     def backward_a(self, gy: Tensor) -> Tensor:
         return no_slope(gy)

@@ -41,6 +41,7 @@ class FastElementwise(Composite):
 # --- gelu ----------------------------------------------------------------------------------------
 
 SQRT_HALF = math.sqrt(0.5)
+_FAR = 40.0  # from here on all is as at infinity
 NORMAL_PEAK = 1 / math.sqrt(2 * math.pi)  # the density of the normal distribution at 0
 
 # Φ(−a)·e^(a²/2) = Σ cᵢ·tⁱ, t = 1/(1 + 0.3·a), 0 ≤ a ≤ 14: a least-squares fit with its largest
@@ -86,6 +87,9 @@ class Gelu(FastElementwise):
     def decompose(self, x: Tensor) -> Tensor:
         return x * (0.5 + 0.5 * (x * SQRT_HALF).erf())
 
+    def lower(self, b: Any, x: Any) -> Any:
+        return b.gelu(b.maximum(x, -_FAR))
+
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
         return apply(GeluGrad(), gy, x)
 
@@ -100,6 +104,12 @@ class GeluGrad(FastElementwise):
     def decompose(self, g: Tensor, x: Tensor) -> Tensor:
         cdf = 0.5 + 0.5 * (x * SQRT_HALF).erf()
         return g * (cdf + x * ((x * x * -0.5).exp() * NORMAL_PEAK))
+
+    def lower(self, b: Any, g: Any, x: Any) -> Any:
+        x = b.clamp(x, -_FAR, _FAR)
+        cdf = b.fma(b.erf(b.mul(x, SQRT_HALF)), 0.5, 0.5)
+        density = b.mul(b.exp(b.mul(b.mul(x, x), -0.5)), NORMAL_PEAK)
+        return b.mul(g, b.fma(x, density, cdf))
 
 
 def _gelu(xp: Any, x: Array) -> Array:
@@ -134,6 +144,9 @@ class Silu(FastElementwise):
     def decompose(self, x: Tensor) -> Tensor:
         return x * x.sigmoid()
 
+    def lower(self, b: Any, x: Any) -> Any:
+        return b.div(x, b.add(b.exp(b.neg(x)), 1.0))
+
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
         return apply(SiluGrad(), gy, x)
 
@@ -148,6 +161,10 @@ class SiluGrad(FastElementwise):
     def decompose(self, g: Tensor, x: Tensor) -> Tensor:
         s = x.sigmoid()
         return g * (s * (1 + x * (1 - s)))
+
+    def lower(self, b: Any, g: Any, x: Any) -> Any:
+        s = b.sigmoid(x)
+        return b.mul(g, b.mul(s, b.fma(x, b.sub(1.0, s), 1.0)))
 
 
 def _one_plus_exp_minus(xp: Any, x: Array) -> Array:

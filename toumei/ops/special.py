@@ -13,7 +13,7 @@ import numpy as np
 from ..config import get_default_dtype
 from ..errors import GradError, OpError
 from ..numerics import error, gamma, incomplete
-from ..op import Array, Case, op
+from ..op import Array, Case, Native, op
 from ..tape import Operand, apply, operand
 from .arithmetic import add
 from .elementwise import RealFunction, cast, log
@@ -50,7 +50,7 @@ class Special(RealFunction):
 
 
 @op
-class Sigmoid(RealFunction):
+class Sigmoid(Native, RealFunction):
     """y = 1/(1 + e⁻ˣ);   dy/dx = y·(1 − y)"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -67,7 +67,7 @@ class Sigmoid(RealFunction):
 
 
 @op
-class Erf(Special):
+class Erf(Native, Special):
     """y = erf x = 2/√π·∫₀ˣ exp(−t²) dt;   dy/dx = 2/√π·exp(−x²)"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -78,7 +78,7 @@ class Erf(Special):
 
 
 @op
-class Erfc(Special):
+class Erfc(Native, Special):
     """y = erfc x = 1 − erf x;   dy/dx = −2/√π·exp(−x²)"""
 
     compute = staticmethod(error.erfc)
@@ -113,6 +113,10 @@ class Ndtr(Special):
     """y = Φ(x) = ½·erfc(−x/√2);   dy/dx = exp(−x²/2)/√(2π)"""
 
     compute = staticmethod(error.ndtr)
+
+    def lower(self, b: Any, x: Any) -> Any:
+        wide = b.mul(b.cast(x, np.dtype("float64")), -math.sqrt(0.5))
+        return b.cast(b.mul(b.erfc(wide), 0.5), x.dtype)
 
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
         return gy * ((x * x * -0.5).exp() / math.sqrt(2 * math.pi))
@@ -236,6 +240,9 @@ class Xlogy(RealFunction):
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.where((a == 0) & ~xp.isnan(b), a.dtype.type(0), a * xp.log(b))
 
+    def lower(self, b: Any, x: Any, y: Any) -> Any:
+        return _unless_zero(b, x, y, b.log(y))
+
     def backward_a(self, gy: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return gy * b.masked_fill((a == 0) & (b <= 0), 1).log()
 
@@ -252,11 +259,20 @@ class Xlog1py(RealFunction):
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.where((a == 0) & ~xp.isnan(b), a.dtype.type(0), a * xp.log1p(b))
 
+    def lower(self, b: Any, x: Any, y: Any) -> Any:
+        return _unless_zero(b, x, y, b.log1p(y))
+
     def backward_a(self, gy: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return gy * b.masked_fill((a == 0) & (b <= -1), 0).log1p()
 
     def backward_b(self, gy: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return gy * (a / (b + 1))
+
+
+def _unless_zero(b: Any, x: Any, y: Any, logarithm: Any) -> Any:
+    """Return, in the compiler's builder, x·ln …, 0 where x = 0 unless y is NaN."""
+    zero = b.apply("and", b.eq(x, 0.0), b.eq(y, y))
+    return b.where(zero, 0.0, b.mul(x, logarithm))
 
 
 @op
@@ -268,6 +284,10 @@ class Entr(RealFunction):
     def forward(self, xp: Any, x: Array) -> Array:
         inside = xp.where(x > 0, -x * xp.log(x), xp.where(x == 0, 0.0, -np.inf))
         return xp.where(xp.isnan(x), x, inside).astype(x.dtype)
+
+    def lower(self, b: Any, x: Any) -> Any:
+        inside = b.where(b.gt(x, 0.0), b.mul(b.neg(x), b.log(x)), -math.inf)
+        return b.where(b.isnan(x), x, b.where(b.eq(x, 0.0), 0.0, inside))
 
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
         return gy * (-log(x) - 1)

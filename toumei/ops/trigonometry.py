@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..op import Array, op
+from ..op import Array, Native, op
 from ..tape import Operand, apply, operand
 from .bessel import SphericalBessel
 from .elementwise import RealFunction
@@ -43,7 +43,7 @@ __all__ = [
 
 
 @op
-class Sin(RealFunction):
+class Sin(Native, RealFunction):
     """y = sin x;   dy/dx = cos x"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -54,7 +54,7 @@ class Sin(RealFunction):
 
 
 @op
-class Cos(RealFunction):
+class Cos(Native, RealFunction):
     """y = cos x;   dy/dx = −sin x"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -65,7 +65,7 @@ class Cos(RealFunction):
 
 
 @op
-class Tan(RealFunction):
+class Tan(Native, RealFunction):
     """y = tan x;   dy/dx = 1 + y²"""
 
     domain: ClassVar[tuple[float, float]] = (-1.2, 1.2)
@@ -78,7 +78,7 @@ class Tan(RealFunction):
 
 
 @op
-class Asin(RealFunction):
+class Asin(Native, RealFunction):
     """y = arcsin x;   dy/dx = 1/√(1 − x²)"""
 
     domain: ClassVar[tuple[float, float]] = (-0.9, 0.9)
@@ -91,7 +91,7 @@ class Asin(RealFunction):
 
 
 @op
-class Acos(RealFunction):
+class Acos(Native, RealFunction):
     """y = arccos x;   dy/dx = −1/√(1 − x²)"""
 
     domain: ClassVar[tuple[float, float]] = (-0.9, 0.9)
@@ -104,7 +104,7 @@ class Acos(RealFunction):
 
 
 @op
-class Atan(RealFunction):
+class Atan(Native, RealFunction):
     """y = arctan x;   dy/dx = 1/(1 + x²)"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -115,7 +115,7 @@ class Atan(RealFunction):
 
 
 @op
-class Sinh(RealFunction):
+class Sinh(Native, RealFunction):
     """y = sinh x;   dy/dx = cosh x"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -126,7 +126,7 @@ class Sinh(RealFunction):
 
 
 @op
-class Cosh(RealFunction):
+class Cosh(Native, RealFunction):
     """y = cosh x;   dy/dx = sinh x"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -137,7 +137,7 @@ class Cosh(RealFunction):
 
 
 @op
-class Tanh(RealFunction):
+class Tanh(Native, RealFunction):
     """y = tanh x = (eˣ − e⁻ˣ)/(eˣ + e⁻ˣ);   dy/dx = 1 − y²"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -148,7 +148,7 @@ class Tanh(RealFunction):
 
 
 @op
-class Asinh(RealFunction):
+class Asinh(Native, RealFunction):
     """y = arsinh x;   dy/dx = 1/√(x² + 1)"""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -159,7 +159,7 @@ class Asinh(RealFunction):
 
 
 @op
-class Acosh(RealFunction):
+class Acosh(Native, RealFunction):
     """y = arcosh x;   dy/dx = 1/√((x − 1)·(x + 1))"""
 
     domain: ClassVar[tuple[float, float]] = (1.2, 3.0)
@@ -172,7 +172,7 @@ class Acosh(RealFunction):
 
 
 @op
-class Atanh(RealFunction):
+class Atanh(Native, RealFunction):
     """y = artanh x;   dy/dx = 1/(1 − x²)"""
 
     domain: ClassVar[tuple[float, float]] = (-0.9, 0.9)
@@ -195,12 +195,16 @@ class Sinc(RealFunction):
         y[t == 0] = 1
         return y
 
+    def lower(self, b: Any, x: Any) -> Any:
+        t = b.mul(x, math.pi)
+        return b.where(b.eq(t, 0.0), 1.0, b.div(b.sin(t), t))
+
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
         return gy * (apply(SphericalBessel(1), x * math.pi) * -math.pi)
 
 
 @op
-class Atan2(RealFunction):
+class Atan2(Native, RealFunction):
     """y = the angle of the point (x, h), h upwards;   ∂y/∂h = x/(h² + x²), ∂y/∂x = −h/(h² + x²)"""
 
     def forward(self, xp: Any, h: Array, x: Array) -> Array:
@@ -226,6 +230,13 @@ class Hypot(RealFunction):
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.hypot(a, b)
+
+    def lower(self, b: Any, x: Any, y: Any) -> Any:
+        x, y = b.abs(x), b.abs(y)
+        large, ratio = b.maximum(x, y), b.div(b.minimum(x, y), b.maximum(x, y))
+        length = b.mul(large, b.sqrt(b.fma(ratio, ratio, 1.0)))
+        length = b.where(b.eq(large, 0.0), 0.0, length)
+        return b.where(b.eq(b.fmax(x, y), math.inf), math.inf, length)  # also if the other is NaN
 
     def backward_a(self, gy: Tensor, a: Tensor, y: Tensor) -> Tensor:
         return gy * (a / y)
