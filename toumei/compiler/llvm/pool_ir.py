@@ -39,10 +39,11 @@ OWN_SIZE = 256
 PLAN, BUFFERS, BASE, FIRST, TIMES = 0, 8, 16, 24, 32  # BASE: DONE, FIRST: TICKET at the start
 JOB_FIELDS = (PLAN, BUFFERS, BASE, FIRST, TIMES)
 
-# A plan: a head, then a row for each step, of 8 numbers each.
+# A plan: a head, then a row for each step, of 16 numbers each.
 COUNT, SCRATCH, STRIDE, HELPERS, TOTAL = 0, 8, 16, 24, 32  # TOTAL: chunks of all steps
-KERNEL, ITEMS, CHUNK, CHUNKS, SHARE, WAIT, LAST, SERIAL = range(0, 64, 8)
-ROW = 64
+KERNEL, ITEMS, CHUNK, CHUNKS, SHARE, WAIT, LAST, SERIAL, FIRST_BUFFER = range(0, 72, 8)
+ROW = 128
+# FIRST_BUFFER: where in the array of buffers the step's own begin, in bytes.
 # WAIT: chunks that must be done before; LAST: chunks done when the steps up to the next wait are.
 TAKEN_BITS = 16  # so a range has fewer than 2**16 chunks
 
@@ -228,7 +229,8 @@ def _row(f: Function, row: Value, field: int) -> Value:
 def _call_kernel(f: Function, row: Value, begin: Value, end: Value, more: list[Value]) -> None:
     """Call a step's kernel on a range of items; `more` = [buffers, the thread's memory]."""
     kernel = f.load(f.at(row, KERNEL), "ptr")
-    f.call_at(kernel, more[0], begin, end, more[1])
+    buffers = f.at(more[0], _row(f, row, FIRST_BUFFER))
+    f.call_at(kernel, buffers, begin, end, more[1])
 
 
 def range_of(machine: Machine) -> Function:

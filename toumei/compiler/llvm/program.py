@@ -39,6 +39,7 @@ class Step(NamedTuple):
         barrier: whether it needs what the steps before it have written.
         serial: whether the caller's thread must do it alone, all items in one call.
         scratch: bytes of memory that each thread needs for it, aligned to 128.
+        first: of the program's buffers, the one that is the kernel's buffer 0.
     """
 
     function: str
@@ -47,6 +48,7 @@ class Step(NamedTuple):
     barrier: bool = True
     serial: bool = False
     scratch: int = 0
+    first: int = 0
 
 
 class Program:
@@ -210,7 +212,7 @@ class Plan:
 def _table(
     steps: Sequence[Step], addresses: dict[str, int], threads: int, strict: bool
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return a plan's head and rows, (steps + 1, 8)."""
+    """Return a plan's head and rows, of 16 numbers each."""
     splits = [_split(step, threads) for step in steps]
     ends = list(itertools.accumulate(chunks for _, chunks in splits))
     waits = _waits(steps, ends, strict)
@@ -222,7 +224,8 @@ def _table(
     table[0, layout.TOTAL // 8] = ends[-1] if ends else 0
     for i, (step, (chunk, chunks)) in enumerate(zip(steps, splits, strict=True)):
         split = (step.items, chunk, chunks, -(-chunks // threads))  # ITEMS CHUNK CHUNKS SHARE
-        table[i + 1] = (addresses[step.function], *split, waits[i], lasts[i], step.serial)
+        fields = (addresses[step.function], *split, waits[i], lasts[i], step.serial, 8 * step.first)
+        table[i + 1, : len(fields)] = fields
     return table
 
 

@@ -1,0 +1,417 @@
+"""Fusion: nodes become kernels, each a walk through one index space.
+
+Nodes are taken in order.  Each joins the first kernel in which everything that it reads is there when
+it is needed: written by an earlier kernel, or by this one at the very same index, so that it is
+still in a register.  A node that fits nowhere begins a kernel of its own at the end.
+
+A kernel's domain is a list of axes, outermost first.  What is combined along the last axes ("rows") is
+there for the rest of the row; what is combined along others ("columns"), or along all, is only there
+when the kernel has ended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from .axes import Mapping, Match, Sizes, match, merge, same_shape
+from .expr import Read, leaves
+from .lower import order_of
+from .nodes import Compute, Extern, Lowered, Node
+
+SMALL = 4096  # elements: kernels as small as that are put together even if they share nothing
+MOST = 48  # nodes in a kernel
+
+
+@dataclass(frozen=True)
+class Member:
+    """A node of a kernel, and how its dims become the kernel's axes."""
+
+    node: Compute
+    mapping: Mapping
+
+    def over(self, access: Read) -> Read:
+        """Return an access along the kernel's axes."""
+        strides = self.mapping.strides(access.strides)
+        return Read(access.value, access.dtype, strides, access.offset)
+
+    def axes(self) -> set[int]:
+        """Return the axes along which the node is combined."""
+        atoms: set[int] = set()
+        number = 0
+        for d, sizes in enumerate(self.mapping.factors):
+            atoms.update(range(number, number + len(sizes)) if d in self.node.reduced else ())
+            number += len(sizes)
+        return {a for a, p in enumerate(self.mapping.places) if p in atoms}
+
+    def refined(self, cuts: tuple[Sizes, ...]) -> Member:
+        """Return the member after the kernel's axes have been cut."""
+        return replace(self, mapping=refined(self.mapping, cuts))
+
+
+@dataclass
+class Kernel:
+    """Nodes that are computed together.
+
+    Attributes:
+        domain: sizes of the axes.
+        members: what is computed, in order.
+        extern: the op whose results the members take over, if there is one.
+        segment: the axes from … to that are combined along: (b, all) by rows, (a, b) by columns.
+    """
+
+    domain: Sizes
+    members: list[Member] = field(default_factory=list)
+    extern: Extern | None = None
+    rows: int | None = None  # the first axis of a row, if something is combined along rows
+    columns: tuple[int, int] | None = None  # the axes that columns are combined along
+
+    def nodes(self) -> Iterator[Node]:
+        """Yield the nodes."""
+        if self.extern is not None:
+            yield self.extern
+        for m in self.members:
+            yield m.node
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.domain)
+
+    def is_row_level(self, member: Member) -> bool:
+        """Tell whether a member has one element per row."""
+        if self.rows is None or member.node.how:
+            return False
+        return all(p < 0 for a, p in enumerate(member.mapping.places) if a >= self.rows) and any(
+            n != 1 for n in self.domain[self.rows :]
+        )
+
+
+def refined(mapping: Mapping, cuts: tuple[Sizes, ...]) -> Mapping:
+    """Return a mapping after the target's axes have been cut.
+
+    >>> refined(Mapping(((6,), (4,)), (1, 0)), ((4,), (2, 3)))
+    Mapping(factors=((2, 3), (4,)), places=(2, 0, 1))
+    """
+    if all(len(c) == 1 for c in cuts):
+        return mapping
+    pieces = {p: c for p, c in zip(mapping.places, cuts, strict=True) if p >= 0}
+    starts: list[int] = []
+    factors: list[Sizes] = []
+    number = atom = 0
+    for sizes in mapping.factors:
+        new: list[int] = []
+        for n in sizes:
+            part = pieces.get(atom, (n,))
+            starts.append(number)
+            new.extend(part)
+            number += len(part)
+            atom += 1
+        factors.append(tuple(new))
+    places: list[int] = []
+    for p, c in zip(mapping.places, cuts, strict=True):
+        places.extend([-1] * len(c) if p < 0 else range(starts[p], starts[p] + len(c)))
+    return Mapping(tuple(factors), tuple(places))
+
+
+class Fusion:
+    """Kernels that are being put together."""
+
+    def __init__(self, lowered: Lowered) -> None:
+        self.lowered = lowered
+        self.kernels: list[Kernel] = []
+        self.made: dict[int, int] = {}  # the kernel after which a value is whole
+        self.read: dict[int, int] = {}  # the last kernel that reads a value
+        self.writers: dict[int, int] = {}
+        for node in lowered.nodes:
+            for w in node.writes():
+                self.writers[w.value] = self.writers.get(w.value, 0) + 1
+
+    def run(self) -> list[Kernel]:
+        """Place every node."""
+        for node in self.lowered.nodes:
+            place = self._place(node)
+            for w in node.writes():
+                self.made[w.value] = max(self.made.get(w.value, -1), place)
+            for r in node.reads():
+                self.read[r.value] = max(self.read.get(r.value, -1), place)
+        return self.kernels
+
+    def _place(self, node: Node) -> int:
+        """Put a node into a kernel; return its number."""
+        if isinstance(node, Compute):
+            for i in self._candidates(node):
+                if self._join(self.kernels[i], node):
+                    return i
+            self.kernels.append(self._begin(node))
+        else:
+            walk = tuple(node.shapes[-1])
+            self.kernels.append(Kernel(walk, extern=node))
+        return len(self.kernels) - 1
+
+    def _earliest(self, node: Compute) -> int:
+        """Return the first kernel that a node may join."""
+        first = max((self.made.get(r.value, -1) for r in node.reads()), default=-1)
+        first = max(first, self.made.get(node.out.value, -1))  # another region of the same value
+        home = self.lowered.homes.get(node.out.value)
+        if home is not None:
+            first = max(first, self.read.get(home, -1))
+        return max(first, 0)
+
+    def _candidates(self, node: Compute) -> Iterator[int]:
+        reads = {r.value for r in node.reads()}
+        size = math.prod(node.shape)
+        kept = math.prod(n for d, n in enumerate(node.shape) if d not in node.reduced)
+        for i in range(self._earliest(node), len(self.kernels)):
+            kernel = self.kernels[i]
+            if len(kernel.members) >= MOST:
+                continue
+            if kernel.size != size and (kernel.rows is None or size > kernel.size):
+                continue
+            if max(size, kernel.size) > SMALL and not self._shares(kernel, reads, kept):
+                continue
+            yield i
+
+    def _shares(self, kernel: Kernel, reads: set[int], kept: int) -> bool:
+        """Tell whether a kernel touches memory that a node reads."""
+        for n in kernel.nodes():
+            if any(w.value in reads for w in n.writes()):
+                return True
+            if kernel.extern is None and any(
+                r.value in reads and any(r.strides) for r in n.reads()
+            ):
+                return True
+        return False
+
+    # --- joining ---
+
+    def _join(self, kernel: Kernel, node: Compute) -> bool:
+        """Put a node into a kernel, if it fits."""
+        for found in self._matches(kernel, node):
+            domain = tuple(n for c in found.cuts for n in c)
+            if kernel.extern is not None and found.cuts[-1:] != (kernel.domain[-1:],):
+                continue
+            member = Member(node, found.first)
+            members = [m.refined(found.cuts) for m in kernel.members]
+            tried = self._tried(kernel, domain, found.cuts, members, member)
+            if tried is None:
+                continue
+            kernel.domain, kernel.members = domain, [*members, member]
+            kernel.rows, kernel.columns = tried
+            return True
+        return False
+
+    def _matches(self, kernel: Kernel, node: Compute) -> Iterator[Match]:
+        """Yield ways in which a node's index space may be the kernel's."""
+        whole = tuple((n,) for n in kernel.domain)
+        reads = {(r.value, r.offset): r for r in node.reads()}
+        produced = {(w.value, w.offset): w for w in _produced(kernel)}
+        for key, r in reads.items():
+            if key in produced:
+                found = match(node.shape, r.strides, kernel.domain, produced[key].strides)
+                if found is not None:
+                    yield found
+        for m in kernel.members:
+            if m.node.shape == node.shape:
+                yield Match(m.mapping, whole)
+                break
+        for m in kernel.members if kernel.extern is None else ():
+            for theirs in m.node.reads():
+                r = reads.get((theirs.value, theirs.offset))
+                if r is not None:
+                    found = match(node.shape, r.strides, kernel.domain, m.over(theirs).strides)
+                    if found is not None:
+                        yield found
+        if kernel.extern is None and (found := same_shape(node.shape, kernel.domain)):
+            yield found
+
+    def _tried(
+        self, kernel: Kernel, domain: Sizes, cuts: tuple[Sizes, ...], members: list[Member],
+        member: Member,
+    ) -> tuple[int | None, tuple[int, int] | None] | None:  # fmt: skip
+        """Return the kernel's rows and columns with a new member, or None if it can't be one."""
+        starts = _starts(cuts)
+        rows = None if kernel.rows is None else starts[kernel.rows]
+        columns = None
+        if kernel.columns is not None:
+            columns = starts[kernel.columns[0]], starts[kernel.columns[1]]
+        if member.node.how:
+            if kernel.extern is not None:
+                return None
+            axes = sorted(member.axes())
+            segment = _segment(axes, domain)
+            if segment is None:
+                return None
+            if segment == (0, len(domain)):
+                pass  # along all axes: fits everywhere
+            elif segment[1] == len(domain):
+                if rows not in (None, segment[0]) or columns not in (None, (0, segment[0])):
+                    return None
+                rows = segment[0]
+            else:
+                if columns not in (None, segment) or (
+                    rows is not None and segment != (0, rows)
+                ):
+                    return None
+                columns = segment
+        everyone = [*members, member]
+        if not self._levels_fit(domain, rows, everyone):
+            return None
+        if not self._reads_fit(kernel, domain, cuts, members, member, rows):
+            return None
+        if rows is not None and not _rows_run_through(domain, rows, everyone):
+            return None
+        return rows, columns
+
+    def _levels_fit(self, domain: Sizes, rows: int | None, members: list[Member]) -> bool:
+        """Tell whether each member runs along all axes, or else along those outside of rows."""
+        for m in members:
+            missing = [a for a, p in enumerate(m.mapping.places) if p < 0 and domain[a] != 1]
+            if missing and (
+                rows is None or m.node.how or [a for a in range(rows, len(domain)) if domain[a] != 1] != missing
+            ):
+                return False
+        return True
+
+    def _reads_fit(
+        self, kernel: Kernel, domain: Sizes, cuts: tuple[Sizes, ...], members: list[Member],
+        member: Member, rows: int | None,
+    ) -> bool:  # fmt: skip
+        """Tell whether all that a new member reads of this kernel's is there in time."""
+        produced = {m.node.out.value: m for m in members}
+        own: dict[int, Read] = {v: m.over(m.node.out) for v, m in produced.items()}
+        if kernel.extern is not None:
+            for w in _extern_outputs(kernel):
+                own[w.value] = Read(w.value, w.dtype, _cut_strides(w.strides, cuts), w.offset)
+        for r in member.node.reads():
+            if r.value not in own:
+                continue
+            if self.writers[r.value] > 1:
+                return False
+            there = own[r.value]
+            if member.over(r).strides != there.strides or r.offset != there.offset:
+                return False
+            maker = produced.get(r.value)
+            if maker is not None and maker.node.how:
+                axes = sorted(maker.axes())
+                if rows is None or _segment(axes, domain) != (rows, len(domain)):
+                    return False
+        return self._states_fit(kernel, members, member)
+
+    def _states_fit(self, kernel: Kernel, members: list[Member], member: Member) -> bool:
+        """Tell whether a new state only replaces elements that nobody needs any more."""
+        home = self.lowered.homes.get(member.node.out.value)
+        if home is None:
+            return True
+        if kernel.extern is not None and any(r.value == home for r in kernel.extern.inputs):
+            return False
+        where = member.over(member.node.out)
+        for m in [*members, member]:
+            for r in m.node.reads():
+                if r.value == home:
+                    over = m.over(r)
+                    if over.strides != where.strides or over.offset != where.offset:
+                        return False
+        return True
+
+    def _begin(self, node: Compute) -> Kernel:
+        """Return a kernel of one node, its axes in the order of what it writes or reads."""
+        if node.how:
+            order = order_of(node.expr, node.shape)
+        else:
+            steps = [abs(s) if n > 1 else 0 for n, s in zip(node.shape, node.out.strides, strict=True)]
+            order = tuple(sorted(range(len(steps)), key=lambda d: -steps[d] if steps[d] else 1))
+            if any(s == 0 and n > 1 for n, s in zip(node.shape, steps, strict=True)):
+                order = order_of(node.expr, node.shape)
+        order = tuple(d for d in order if node.shape[d] != 1)
+        factors = tuple((n,) for n in node.shape)
+        member = Member(node, Mapping(factors, tuple(order)))
+        domain = tuple(node.shape[d] for d in order)
+        kernel = Kernel(domain, [member])
+        if node.how:
+            segment = _segment(sorted(member.axes()), domain)
+            assert segment is not None, "a reduction along scattered axes"
+            if segment == (0, len(domain)):
+                pass
+            elif segment[1] == len(domain):
+                kernel.rows = segment[0]
+                if not _rows_run_through(domain, segment[0], [member]):
+                    return self._gathered(node, kernel)
+            else:
+                kernel.columns = segment
+        return kernel
+
+    def _gathered(self, node: Compute, kernel: Kernel) -> Kernel:
+        """A row that memory doesn't run through: combine along columns instead, the row outside."""
+        a, n = kernel.rows, len(kernel.domain)
+        assert a is not None
+        (member,) = kernel.members
+        turned = (*range(a, n), *range(a))
+        kernel.members = [
+            Member(node, Mapping(member.mapping.factors, tuple(member.mapping.places[i] for i in turned)))
+        ]
+        kernel.domain = tuple(kernel.domain[i] for i in turned)
+        kernel.rows, kernel.columns = None, (0, n - a)
+        return kernel
+
+
+def _starts(cuts: tuple[Sizes, ...]) -> list[int]:
+    """Return where each axis begins after cutting, and the end."""
+    out, at = [], 0
+    for c in cuts:
+        out.append(at)
+        at += len(c)
+    return [*out, at]
+
+
+def _segment(axes: list[int], domain: Sizes) -> tuple[int, int] | None:
+    """Return (from, to) if some axes lie side by side; axes of size 1 don't count."""
+    wanted = [a for a in axes if domain[a] != 1]
+    if not wanted:
+        return (0, len(domain)) if all(n == 1 for n in domain) else None
+    a, b = wanted[0], wanted[-1] + 1
+    if any(domain[i] != 1 and i not in wanted for i in range(a, b)):
+        return None
+    if all(n == 1 for n in domain[:a]):
+        a = 0
+    if all(n == 1 for n in domain[b:]):
+        b = len(domain)
+    return a, b
+
+
+def _rows_run_through(domain: Sizes, rows: int, members: Iterable[Member]) -> bool:
+    """Tell whether the axes of a row are one for every access."""
+    walks: list[Sizes] = []
+    for m in members:
+        for leaf in leaves(m.node.expr):
+            if hasattr(leaf, "strides"):
+                walks.append(m.mapping.strides(leaf.strides)[rows:])  # type: ignore[union-attr]
+        walks.append(m.mapping.strides(m.node.out.strides)[rows:])
+    return len(merge(domain[rows:], walks)[0]) <= 1
+
+
+def _cut_strides(strides: Sizes, cuts: tuple[Sizes, ...]) -> Sizes:
+    out: list[int] = []
+    for s, sizes in zip(strides, cuts, strict=True):
+        steps: list[int] = []
+        for n in reversed(sizes):
+            steps.append(s)
+            s *= n
+        out.extend(reversed(steps))
+    return tuple(out)
+
+
+def _extern_outputs(kernel: Kernel) -> Iterator[Read]:
+    """Yield the results of a kernel's op along the kernel's axes."""
+    raise NotImplementedError
+
+
+def _produced(kernel: Kernel) -> Iterator[Read]:
+    """Yield what a kernel computes, along its axes."""
+    for m in kernel.members:
+        yield m.over(m.node.out)
+
+
+def fuse(lowered: Lowered) -> list[Kernel]:
+    """Put nodes together into kernels."""
+    return Fusion(lowered).run()

@@ -1,0 +1,96 @@
+"""A step as nodes: what has to be computed, and where in memory it goes.
+
+    Compute   an expression for every index of a shape, stored or combined along some dims
+    Extern    an op with a kernel of its own (matrix products, convolutions …) or none (Python)
+
+Every node names the memory that it writes as an Access: strides over the shape that it runs through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..op import Spec
+from .expr import Expr, Read, leaves
+from .graph import Call
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """An expression over an index space.
+
+    Attributes:
+        out: the elements that are written; along reduced dims the stride is 0.
+        shape: the sizes of the index space.
+        expr: what is computed at each index.
+        reduced: dims along which it is combined.
+        how: "sum", "prod", "max", "min", "any", "all"; "" where nothing is combined.
+        call: the op that asked for it.
+    """
+
+    out: Read
+    shape: Shape
+    expr: Expr
+    reduced: tuple[int, ...]
+    how: str
+    call: Call
+
+    def reads(self) -> Iterator[Read]:
+        """Yield what is read."""
+        return (e for e in leaves(self.expr) if isinstance(e, Read))
+
+    def writes(self) -> tuple[Read, ...]:
+        """Return what is written."""
+        return (self.out,)
+
+
+@dataclass(frozen=True)
+class Extern:
+    """An op on stored values.
+
+    Attributes:
+        call: the op.
+        inputs, outputs: the memory of its arguments and results.
+        shapes: of the inputs, then of the outputs.
+    """
+
+    call: Call
+    inputs: tuple[Read, ...]
+    outputs: tuple[Read, ...]
+    shapes: tuple[Shape, ...]
+
+    def reads(self) -> Iterator[Read]:
+        """Yield what is read."""
+        return iter(self.inputs)
+
+    def writes(self) -> tuple[Read, ...]:
+        """Return what is written."""
+        return self.outputs
+
+
+Node: TypeAlias = Compute | Extern
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A step as nodes.
+
+    Attributes:
+        nodes: in order.
+        specs: shape and dtype of every value that has memory.
+        states: strides of the memory outside of the step, by value.
+        results: for each result the value whose memory it is.
+        homes: values that are computed right where a state's memory is.
+        copies: (state, value) pairs to be copied when all else is done.
+    """
+
+    nodes: tuple[Node, ...]
+    specs: dict[int, Spec]
+    states: dict[int, Shape]
+    results: tuple[int, ...]
+    homes: dict[int, int]
+    copies: tuple[tuple[int, int], ...]
