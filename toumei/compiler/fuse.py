@@ -22,13 +22,14 @@ from .nodes import Compute, Extern, Lowered, Node
 
 SMALL = 4096  # elements: kernels as small as that are put together even if they share nothing
 MOST = 48  # nodes in a kernel
+#: Ops whose kernels hand over their results while they are in registers.
+HOSTS = frozenset({"Matmul"})
 
 
 @dataclass(frozen=True)
-class Member:
-    """A node of a kernel, and how its dims become the kernel's axes."""
+class Placed:
+    """Something within a kernel: how the dims of its index space become the kernel's axes."""
 
-    node: Compute
     mapping: Mapping
 
     def over(self, access: Read) -> Read:
@@ -36,18 +37,32 @@ class Member:
         strides = self.mapping.strides(access.strides)
         return Read(access.value, access.dtype, strides, access.offset)
 
-    def axes(self) -> set[int]:
-        """Return the axes along which the node is combined."""
+    def refined(self, cuts: tuple[Sizes, ...]) -> Self:
+        """Return the same after the kernel's axes have been cut."""
+        return replace(self, mapping=refined(self.mapping, cuts))
+
+
+@dataclass(frozen=True)
+class Member(Placed):
+    """An expression that a kernel computes."""
+
+    node: Compute
+
+    def axes(self) -> list[int]:
+        """Return the axes along which it is combined."""
         atoms: set[int] = set()
         number = 0
         for d, sizes in enumerate(self.mapping.factors):
             atoms.update(range(number, number + len(sizes)) if d in self.node.reduced else ())
             number += len(sizes)
-        return {a for a, p in enumerate(self.mapping.places) if p in atoms}
+        return [a for a, p in enumerate(self.mapping.places) if p in atoms]
 
-    def refined(self, cuts: tuple[Sizes, ...]) -> Member:
-        """Return the member after the kernel's axes have been cut."""
-        return replace(self, mapping=refined(self.mapping, cuts))
+
+@dataclass(frozen=True)
+class Host(Placed):
+    """The op whose results a kernel's members take over while they are in registers."""
+
+    node: Extern
 
 
 @dataclass
@@ -57,20 +72,21 @@ class Kernel:
     Attributes:
         domain: sizes of the axes.
         members: what is computed, in order.
-        extern: the op whose results the members take over, if there is one.
-        segment: the axes from … to that are combined along: (b, all) by rows, (a, b) by columns.
+        host: the op whose results the members take over, if there is one.
+        rows: the first axis of a row, if something is combined along rows.
+        columns: the axes (from, to) that columns are combined along.
     """
 
     domain: Sizes
     members: list[Member] = field(default_factory=list)
-    extern: Extern | None = None
-    rows: int | None = None  # the first axis of a row, if something is combined along rows
-    columns: tuple[int, int] | None = None  # the axes that columns are combined along
+    host: Host | None = None
+    rows: int | None = None
+    columns: tuple[int, int] | None = None
 
     def nodes(self) -> Iterator[Node]:
         """Yield the nodes."""
-        if self.extern is not None:
-            yield self.extern
+        if self.host is not None:
+            yield self.host.node
         for m in self.members:
             yield m.node
 
@@ -78,13 +94,20 @@ class Kernel:
     def size(self) -> int:
         return math.prod(self.domain)
 
+    def produced(self) -> Iterator[Read]:
+        """Yield what is computed, along the kernel's axes."""
+        if self.host is not None:
+            for w in self.host.node.outputs:
+                yield self.host.over(w)
+        for m in self.members:
+            yield m.over(m.node.out)
+
     def is_row_level(self, member: Member) -> bool:
         """Tell whether a member has one element per row."""
         if self.rows is None or member.node.how:
             return False
-        return all(p < 0 for a, p in enumerate(member.mapping.places) if a >= self.rows) and any(
-            n != 1 for n in self.domain[self.rows :]
-        )
+        long = [a for a in range(self.rows, len(self.domain)) if self.domain[a] != 1]
+        return bool(long) and all(member.mapping.places[a] < 0 for a in long)
 
 
 def refined(mapping: Mapping, cuts: tuple[Sizes, ...]) -> Mapping:
@@ -145,8 +168,7 @@ class Fusion:
                     return i
             self.kernels.append(self._begin(node))
         else:
-            walk = tuple(node.shapes[-1])
-            self.kernels.append(Kernel(walk, extern=node))
+            self.kernels.append(_alone(node))
         return len(self.kernels) - 1
 
     def _earliest(self, node: Compute) -> int:
@@ -161,25 +183,31 @@ class Fusion:
     def _candidates(self, node: Compute) -> Iterator[int]:
         reads = {r.value for r in node.reads()}
         size = math.prod(node.shape)
-        kept = math.prod(n for d, n in enumerate(node.shape) if d not in node.reduced)
         for i in range(self._earliest(node), len(self.kernels)):
             kernel = self.kernels[i]
             if len(kernel.members) >= MOST:
                 continue
+            if kernel.host is not None and not self._takes_over(kernel, reads):
+                continue
             if kernel.size != size and (kernel.rows is None or size > kernel.size):
                 continue
-            if max(size, kernel.size) > SMALL and not self._shares(kernel, reads, kept):
+            if max(size, kernel.size) > SMALL and not self._shares(kernel, reads):
                 continue
             yield i
 
-    def _shares(self, kernel: Kernel, reads: set[int], kept: int) -> bool:
+    def _takes_over(self, kernel: Kernel, reads: set[int]) -> bool:
+        """Tell whether a node reads what an op with a kernel of its own computes."""
+        assert kernel.host is not None
+        if type(kernel.host.node.call.op).__name__ not in HOSTS or kernel.domain[-1:] == (1,):
+            return False
+        return any(w.value in reads for n in kernel.nodes() for w in n.writes())
+
+    def _shares(self, kernel: Kernel, reads: set[int]) -> bool:
         """Tell whether a kernel touches memory that a node reads."""
         for n in kernel.nodes():
             if any(w.value in reads for w in n.writes()):
                 return True
-            if kernel.extern is None and any(
-                r.value in reads and any(r.strides) for r in n.reads()
-            ):
+            if any(r.value in reads and any(r.strides) for r in n.reads()):
                 return True
         return False
 
@@ -189,14 +217,15 @@ class Fusion:
         """Put a node into a kernel, if it fits."""
         for found in self._matches(kernel, node):
             domain = tuple(n for c in found.cuts for n in c)
-            if kernel.extern is not None and found.cuts[-1:] != (kernel.domain[-1:],):
+            if kernel.host is not None and found.cuts[-1:] != (kernel.domain[-1:],):
                 continue
-            member = Member(node, found.first)
+            member = Member(found.first, node)
             members = [m.refined(found.cuts) for m in kernel.members]
             tried = self._tried(kernel, domain, found.cuts, members, member)
             if tried is None:
                 continue
             kernel.domain, kernel.members = domain, [*members, member]
+            kernel.host = kernel.host and kernel.host.refined(found.cuts)
             kernel.rows, kernel.columns = tried
             return True
         return False
@@ -205,7 +234,7 @@ class Fusion:
         """Yield ways in which a node's index space may be the kernel's."""
         whole = tuple((n,) for n in kernel.domain)
         reads = {(r.value, r.offset): r for r in node.reads()}
-        produced = {(w.value, w.offset): w for w in _produced(kernel)}
+        produced = {(w.value, w.offset): w for w in kernel.produced()}
         for key, r in reads.items():
             if key in produced:
                 found = match(node.shape, r.strides, kernel.domain, produced[key].strides)
@@ -215,14 +244,14 @@ class Fusion:
             if m.node.shape == node.shape:
                 yield Match(m.mapping, whole)
                 break
-        for m in kernel.members if kernel.extern is None else ():
+        for m in kernel.members if kernel.host is None else ():
             for theirs in m.node.reads():
                 r = reads.get((theirs.value, theirs.offset))
                 if r is not None:
                     found = match(node.shape, r.strides, kernel.domain, m.over(theirs).strides)
                     if found is not None:
                         yield found
-        if kernel.extern is None and (found := same_shape(node.shape, kernel.domain)):
+        if kernel.host is None and (found := same_shape(node.shape, kernel.domain)):
             yield found
 
     def _tried(
@@ -236,10 +265,9 @@ class Fusion:
         if kernel.columns is not None:
             columns = starts[kernel.columns[0]], starts[kernel.columns[1]]
         if member.node.how:
-            if kernel.extern is not None:
+            if kernel.host is not None:
                 return None
-            axes = sorted(member.axes())
-            segment = _segment(axes, domain)
+            segment = _segment(member.axes(), domain)
             if segment is None:
                 return None
             if segment == (0, len(domain)):
@@ -280,9 +308,9 @@ class Fusion:
         """Tell whether all that a new member reads of this kernel's is there in time."""
         produced = {m.node.out.value: m for m in members}
         own: dict[int, Read] = {v: m.over(m.node.out) for v, m in produced.items()}
-        if kernel.extern is not None:
-            for w in _extern_outputs(kernel):
-                own[w.value] = Read(w.value, w.dtype, _cut_strides(w.strides, cuts), w.offset)
+        if kernel.host is not None:
+            host = kernel.host.refined(cuts)
+            own.update((w.value, host.over(w)) for w in host.node.outputs)
         for r in member.node.reads():
             if r.value not in own:
                 continue
@@ -293,8 +321,7 @@ class Fusion:
                 return False
             maker = produced.get(r.value)
             if maker is not None and maker.node.how:
-                axes = sorted(maker.axes())
-                if rows is None or _segment(axes, domain) != (rows, len(domain)):
+                if rows is None or _segment(maker.axes(), domain) != (rows, len(domain)):
                     return False
         return self._states_fit(kernel, members, member)
 
@@ -303,7 +330,7 @@ class Fusion:
         home = self.lowered.homes.get(member.node.out.value)
         if home is None:
             return True
-        if kernel.extern is not None and any(r.value == home for r in kernel.extern.inputs):
+        if kernel.host is not None and any(r.value == home for r in kernel.host.node.inputs):
             return False
         where = member.over(member.node.out)
         for m in [*members, member]:
@@ -325,11 +352,11 @@ class Fusion:
                 order = order_of(node.expr, node.shape)
         order = tuple(d for d in order if node.shape[d] != 1)
         factors = tuple((n,) for n in node.shape)
-        member = Member(node, Mapping(factors, tuple(order)))
+        member = Member(Mapping(factors, tuple(order)), node)
         domain = tuple(node.shape[d] for d in order)
         kernel = Kernel(domain, [member])
         if node.how:
-            segment = _segment(sorted(member.axes()), domain)
+            segment = _segment(member.axes(), domain)
             assert segment is not None, "a reduction along scattered axes"
             if segment == (0, len(domain)):
                 pass
@@ -347,9 +374,8 @@ class Fusion:
         assert a is not None
         (member,) = kernel.members
         turned = (*range(a, n), *range(a))
-        kernel.members = [
-            Member(node, Mapping(member.mapping.factors, tuple(member.mapping.places[i] for i in turned)))
-        ]
+        places = tuple(member.mapping.places[i] for i in turned)
+        kernel.members = [Member(Mapping(member.mapping.factors, places), node)]
         kernel.domain = tuple(kernel.domain[i] for i in turned)
         kernel.rows, kernel.columns = None, (0, n - a)
         return kernel
@@ -384,32 +410,18 @@ def _rows_run_through(domain: Sizes, rows: int, members: Iterable[Member]) -> bo
     walks: list[Sizes] = []
     for m in members:
         for leaf in leaves(m.node.expr):
-            if hasattr(leaf, "strides"):
-                walks.append(m.mapping.strides(leaf.strides)[rows:])  # type: ignore[union-attr]
+            if not isinstance(leaf, Const):
+                walks.append(m.mapping.strides(leaf.strides)[rows:])
         walks.append(m.mapping.strides(m.node.out.strides)[rows:])
     return len(merge(domain[rows:], walks)[0]) <= 1
 
 
-def _cut_strides(strides: Sizes, cuts: tuple[Sizes, ...]) -> Sizes:
-    out: list[int] = []
-    for s, sizes in zip(strides, cuts, strict=True):
-        steps: list[int] = []
-        for n in reversed(sizes):
-            steps.append(s)
-            s *= n
-        out.extend(reversed(steps))
-    return tuple(out)
-
-
-def _extern_outputs(kernel: Kernel) -> Iterator[Read]:
-    """Yield the results of a kernel's op along the kernel's axes."""
-    raise NotImplementedError
-
-
-def _produced(kernel: Kernel) -> Iterator[Read]:
-    """Yield what a kernel computes, along its axes."""
-    for m in kernel.members:
-        yield m.over(m.node.out)
+def _alone(node: Extern) -> Kernel:
+    """Return the kernel of an op, its axes those of its (last) result as it lies in memory."""
+    shape, out = node.shapes[-1], node.outputs[-1]
+    order = tuple(sorted(range(len(shape)), key=lambda d: -out.strides[d]))
+    host = Host(Mapping(tuple((n,) for n in shape), order), node)
+    return Kernel(tuple(shape[d] for d in order), host=host)
 
 
 def fuse(lowered: Lowered) -> list[Kernel]:
