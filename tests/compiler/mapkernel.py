@@ -67,7 +67,8 @@ def build(kernels: Sequence[Function], target: Target) -> dict[str, Any]:
     library = jit.Library(jit.compile_ir(module(kernels), target), [f.name for f in kernels])
     entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
     found = {f.name: entry(library.address(f.name)) for f in kernels}
-    found["library"] = library  # the code lives as long as it does
+    for function in found.values():
+        function.library = library  # type: ignore[attr-defined]  # the code lives as long as it
     return found
 
 

@@ -46,12 +46,11 @@ def compiled(target: Target) -> dict[Any, tuple[Any, int]]:
         (written[make],) = kernels
     functions = [k.function for k in written.values()]
     library = jit.Library(jit.compile_ir(module(functions), target), [f.name for f in functions])
-    LIBRARIES.append(library)
     entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    return {m: (entry(library.address(k.function.name)), k.items) for m, k in written.items()}
-
-
-LIBRARIES: list[jit.Library] = []  # code lives as long as its library
+    found = {m: (entry(library.address(k.function.name)), k.items) for m, k in written.items()}
+    for function, _ in found.values():
+        function.library = library  # type: ignore[attr-defined]  # the code lives as long as it
+    return found
 
 
 def memory(op: Any) -> Memory:

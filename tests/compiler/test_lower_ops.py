@@ -231,11 +231,7 @@ def compiled(target: Target) -> list[tuple[Work, Any]]:
         expr = B.cast(w.expr, out)
         written.append(kernel(f"op{i}", expr, len(w.arrays), target, target.lanes("float")))
     made = build(written, target)
-    LIBRARIES.append(made["library"])
     return [(w, made[f"op{i}"]) for i, w in enumerate(works)]
-
-
-LIBRARIES: list[Any] = []
 
 
 def test_native_code_computes_what_forward_does(target: Target) -> None:
