@@ -18,6 +18,8 @@ from bench.workloads import BURGERS, WORKLOADS
 # What makes PyTorch faster on a workload, and doesn't on the others; measured.
 CHANNELS_LAST = {"W4"}
 COMPILED_OPTIMIZER = {"W7"}
+# Here the gradient of max-pool comes out as zero if the compiler chooses the layouts (2.13.0).
+LAYOUTS_AS_THEY_ARE = {"W3"}
 
 
 class Torch:
@@ -45,17 +47,20 @@ class Torch:
             optimizers = tuple(training.optimizer_of(torch, rule, p.parameters()) for p in parts)
             if self.compiled:
                 model.generator.compile()
-            losses = map(self._compile, training.adversarial_losses(torch))
+            losses = (self._compile(name, loss) for loss in training.adversarial_losses(torch))
             return training.adversarial_step(*losses, model, optimizers)
         optimizer = training.optimizer_of(torch, rule, model.parameters())
         if self.compiled and name in COMPILED_OPTIMIZER:
             optimizer.step = torch.compile(optimizer.step)
         forward = self.compiled and name == "W5"  # nested `autograd.grad` doesn't compile
         loss = burgers_forward if forward else networks.loss_of(torch, name)
-        return training.plain_step(model, self._compile(loss), optimizer)
+        return training.plain_step(model, self._compile(name, loss), optimizer)
 
-    def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return torch.compile(function) if self.compiled else function
+    def _compile(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        if not self.compiled:
+            return function
+        options = {"layout_optimization": False} if name in LAYOUTS_AS_THEY_ARE else None
+        return torch.compile(function, options=options)
 
 
 def burgers_forward(u: Any, x: Any, t: Any, edge: Any, value: Any) -> Any:

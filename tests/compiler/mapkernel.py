@@ -34,7 +34,7 @@ def arguments(dtypes: Sequence[DType]) -> list[Read]:
 
 
 def kernel(name: str, expr: Expr, count: int, target: Target, lanes: int) -> Function:
-    """Write name(arrays, n): array `count` becomes the expression of the ones before, n elements."""
+    """Write name(arrays, n): the array after `count` others becomes an expression of them."""
     f = Function(name, [("arrays", "ptr"), ("n", "i64")])
     n = f.args[1]
     arrays = [f.buffer(i) for i in range(count + 1)]

@@ -286,8 +286,9 @@ class Entr(RealFunction):
         return xp.where(xp.isnan(x), x, inside).astype(x.dtype)
 
     def lower(self, b: Any, x: Any) -> Any:
-        inside = b.where(b.gt(x, 0.0), b.mul(b.neg(x), b.log(x)), -math.inf)
-        return b.where(b.isnan(x), x, b.where(b.eq(x, 0.0), 0.0, inside))
+        inside = b.where(b.lt(x, 0.0), -math.inf, b.mul(b.neg(x), b.log(x)))
+        tiny = b.lt(b.abs(x), float(np.finfo(x.dtype).tiny))  # the logarithm takes it for 0
+        return b.where(tiny, 0.0, inside)
 
     def backward(self, gy: Tensor, x: Tensor) -> Tensor:
         return gy * (-log(x) - 1)

@@ -7,11 +7,11 @@ Directions, their buffers (the workspace last, `workspace(…)` bytes), and what
 - "forward": x, w, y, workspace: y;
 - "input": y's gradient, w, x's gradient, workspace: the gradient of x; it is the transposed
   convolution of y, too;
-- (the gradient of w comes later).
+- "weight": x, y's gradient, w's gradient, workspace: the gradient of w.
 
 A kernel is a C function `void name(ptr buffers, i64 begin, i64 end)`, with a fourth argument
-`ptr scratch` where `Kernel.scratch` isn't 0: memory of the thread's own.  It computes the work items
-begin … end - 1; how they are shared out among threads does not change a bit of the result.
+`ptr scratch` where `Kernel.scratch` isn't 0: memory of the thread's own.  It computes the work
+items begin … end - 1; how they are shared out among threads does not change a bit of the result.
 
 The channels of images should be innermost in memory (stride 1); any other strides work, slower.
 
@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import conv_direct, conv_plan
+from . import conv_direct, conv_plan, conv_weight
 from .conv_direct import Epilogue
 from .conv_spec import ConvSpec
 from .ir import Function
@@ -35,7 +35,7 @@ from .target import Target
 
 __all__ = ["ConvSpec", "Epilogue", "Kernel", "emit", "workspace"]
 
-DIRECTIONS = ("forward", "input")
+DIRECTIONS = ("forward", "input", "weight")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def emit(
     """Write the kernels of a convolution or a gradient; each needs what those before it wrote.
 
     Args:
-        direction: "forward" or "input".
+        direction: "forward", "input" or "weight".
         name: of the kernels; each has its own end.
         spec: of the convolution.
         target: the processor.
@@ -73,6 +73,8 @@ def emit(
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, not {direction!r}")
+    if direction == "weight":
+        return emit_weight(name, spec, target, epilogue)
     problem = conv_plan.problem(direction, spec)
     plan = conv_plan.choose(problem, target)
     main = conv_direct.Convolution(f"{name}_main", problem, plan, epilogue)
@@ -83,7 +85,28 @@ def emit(
     ]
 
 
+def emit_weight(
+    name: str, spec: ConvSpec, target: Target, epilogue: Epilogue | None
+) -> list[Kernel]:
+    """Write the kernels of the gradient of the weight."""
+    plan = conv_weight.choose(spec, target)
+    first, second = conv_weight.items(spec, plan)
+    partial = conv_weight.Partial(f"{name}_parts", spec, plan)
+    combine = conv_weight.Combine(f"{name}_sum", spec, plan, epilogue)
+    return [
+        Kernel(partial.function(), first, chunk=1, scratch=partial.scratch),
+        Kernel(combine.function(), second),
+    ]
+
+
+def describe(d,spec,target):
+    p = conv_weight.choose(spec, target)
+    return p.outer,p.inner,p.vectors,"G",p.images,p.band,p.visits,p.piece,p.chunks,p.copied
+
+
 def workspace(direction: str, spec: ConvSpec, target: Target) -> int:
     """Return the bytes of workspace that the kernels of a direction share."""
+    if direction == "weight":
+        return conv_weight.workspace(spec, conv_weight.choose(spec, target))
     problem = conv_plan.problem(direction, spec)
     return conv_plan.workspace(problem, conv_plan.choose(problem, target))

@@ -17,7 +17,7 @@ from .matmul_tile import load_maybe, repeat
 
 
 class Level(NamedTuple):
-    """One of the nested loops over s: its turns, and how far x and w move with each, in elements."""
+    """One of the nested loops over s: its turns, and how far x and w move with each (elements)."""
 
     count: Value | int
     x: int
@@ -142,6 +142,21 @@ def dot_step(
     lefts = [load_maybe(f, f.at(x, p, t.element), t.kind, mask) for p in t.offsets]
     pairs = [(a, b) for a in lefts for b in rights]
     return [f.fma(a, b, s) for (a, b), s in zip(pairs, sums, strict=True)]
+
+
+def joined(levels: Sequence[Level]) -> list[Level]:
+    """Make one loop of two that go through memory like one."""
+    done: list[Level] = [levels[-1]]
+    for level in levels[-2::-1]:
+        inner = done[0]
+        if isinstance(level.count, int) and level.count == 1:
+            continue
+        known = isinstance(level.count, int) and isinstance(inner.count, int)
+        if known and (level.x, level.w) == (inner.count * inner.x, inner.count * inner.w):
+            done[0] = Level(level.count * inner.count, inner.x, inner.w)
+        else:
+            done.insert(0, level)
+    return done
 
 
 def unrolling(positions: Sequence[int], count: Value | int, stride: int, size: int) -> int:

@@ -12,10 +12,10 @@ from math import prod
 from typing import NamedTuple
 
 from .ir import Function, Value, vector
-from .matmul import Number, add, mul, remainder
+from .matmul import Number, add, as_value, mul, remainder, smaller
 
 Offsets = list[Number]  # of one element: how far into each array, in elements
-UNROLLED = 4  # vectors of a row that are written out instead of in a loop
+UNROLLED = 8  # vectors of a row that are written out instead of in a loop
 
 
 class Dim(NamedTuple):
@@ -122,3 +122,53 @@ def read(f: Function, base: Value, offset: Number, element: str, lanes: int, ste
     if step == 0:
         return f.splat(element, f.load(place, element), lanes)
     return f.load(place, vector(element, lanes))
+
+
+# --- work items ---
+
+
+class Blocks(NamedTuple):
+    """A nest cut into work items: a piece of one dimension, and all of those within it."""
+
+    heads: tuple[Dim, ...]
+    dim: Dim
+    piece: int  # of `dim`
+    inner: tuple[Dim, ...]
+
+    @property
+    def items(self) -> int:
+        whole = count(self.heads) * count(self.inner) * self.dim.size
+        return count(self.heads) * -(-self.dim.size // self.piece) if whole else 0
+
+
+def blocks(nest: Sequence[Dim], work: int, arrays: int) -> Blocks:
+    """Cut a nest, of so many arrays, into items of about `work` elements."""
+    nest = list(nest) or [Dim(1, (0,) * arrays)]
+    i, within = len(nest) - 1, 1
+    while i > 0 and within * nest[i].size <= work:
+        within *= nest[i].size
+        i -= 1
+    piece = max(1, min(work // max(within, 1), nest[i].size))
+    return Blocks(tuple(nest[:i]), nest[i], piece, tuple(nest[i + 1 :]))
+
+
+def sweep_block(
+    f: Function, cut: Blocks, index: Value, lanes: int, body: Callable[[Offsets, int], None]
+) -> None:
+    """Write body(offsets, lanes) for the elements of a work item."""
+    part, head = remainder(f, index, -(-cut.dim.size // cut.piece))
+    start = locate(f, head, cut.heads, [0] * len(cut.dim.steps))
+    first = mul(f, part, cut.piece)
+    last = smaller(f, add(f, first, cut.piece), cut.dim.size)
+    if cut.inner:
+        with f.loop(as_value(f, first), as_value(f, last)) as loop:
+            sweep(f, cut.inner, moved(f, start, cut.dim, loop.index), lanes, body)
+        return
+    wide = lanes if set(cut.dim.steps) <= {0, 1} else 1
+    size = f.sub(as_value(f, last), as_value(f, first))
+    full = f.add(as_value(f, first), f.mul(f.udiv(size, wide), wide))
+    with f.loop(as_value(f, first), full, wide) as loop:
+        body(moved(f, start, cut.dim, loop.index), wide)
+    if wide > 1:
+        with f.loop(full, as_value(f, last)) as loop:
+            body(moved(f, start, cut.dim, loop.index), 1)

@@ -1,0 +1,331 @@
+"""The parts of Winograd's kernels: tiles into the transform domain and back, the products there.
+
+In the transform domain there are 36 matrices (6 x 6 places of a tile), rows = tiles, columns =
+channels; lanes are channels.  A two-dimensional transform is one along the columns of pixels, whose
+results wait in a line buffer, and one along the rows: all loops stay rolled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from .ir import Function, Value, vector
+from .matmul import Epilogue, Number, add, as_value, mul, remainder, smaller
+from .matmul_tile import Tile, first_lanes, load_maybe, run
+from .winograd_math import POINTS, STEP, combine, input_line, spread
+from .winograd_plan import SIZE, SQUARE, Image, Matrices, Plan
+
+Line = Callable[[Function, Sequence[Value]], list[Value]]
+
+
+ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]  # of a kernel
+
+
+class Unit(NamedTuple):
+    """A piece of a row of tiles: the image, the row, the first tile, how many."""
+
+    batch: Number
+    row: Number
+    first: Number
+    tiles: Number
+
+
+class Writer(NamedTuple):
+    """A kernel that is being written, and what it is to compute."""
+
+    f: Function
+    plan: Plan
+
+    @property
+    def kind(self) -> str:
+        return vector("float", self.plan.lanes)
+
+    def at(self, base: Value, index: Number) -> Value:
+        return self.f.at(base, index, "float")
+
+    def load(self, base: Value, index: Number) -> Value:
+        return self.f.load(self.at(base, index), self.kind)
+
+    def store(self, value: Value, base: Value, index: Number) -> None:
+        self.f.store(value, self.at(base, index))
+
+    def vectors(self, channels: int) -> Iterator[tuple[Value, Value | None]]:
+        """Write a loop over vectors of channels, and the last one apart: yield (channel, mask)."""
+        lanes = self.plan.lanes
+        whole = channels // lanes * lanes
+        if whole:
+            with self.f.loop(0, whole, lanes) as loop:
+                yield loop.index, None
+        if whole < channels:
+            yield self.f.const("i64", whole), first_lanes(self.f, lanes, channels - whole)
+
+
+def scratch_bytes(plan: Plan) -> int:
+    """Return the bytes of scratch memory that a thread needs."""
+    return sum(plan.scratch.values()) * SIZE
+
+
+def scratch_parts(w: Writer, scratch: Value) -> dict[str, Value]:
+    """Return where the parts of scratch memory begin; the row of zeros is made."""
+    f, places, offset = w.f, dict[str, Value](), 0
+    for part, size in w.plan.scratch.items():
+        places[part] = w.at(scratch, offset)
+        offset += size
+    clear(f, places["zeros"], w.plan.zeros)
+    return places
+
+
+def clear(f: Function, place: Value, numbers: int) -> None:
+    """Write the filling of memory with zeros."""
+    zero, size, plain = f.const("i8", 0), f.const("i64", numbers * SIZE), f.const("i1", False)
+    f.call("llvm.memset.p0.i64", "void", place, zero, size, plain)
+
+
+def units(w: Writer, first: Number, last: Number) -> Iterator[tuple[Unit, Value, Value]]:
+    """Write a loop over units: yield each, its first tile's number among all, and the next one's.
+
+    The loop has a turn, so that its last values may be used after it.
+    """
+    f, plan = w.f, w.plan
+    zero = f.const("i64", 0)
+    with f.loop(as_value(f, first), as_value(f, last), carried=[zero], nonempty=True) as loop:
+        piece, rest = remainder(f, loop.index, plan.segments)
+        row, batch = remainder(f, rest, plan.grid[0])
+        start = mul(f, piece, plan.segment)
+        left = add(f, mul(f, as_value(f, start), -1), plan.grid[1]) if plan.segments > 1 else None
+        tiles = plan.segment if left is None else smaller(f, left, plan.segment)
+        following = f.add(loop.carried[0], as_value(f, tiles))
+        yield Unit(batch, row, start, tiles), loop.carried[0], following
+        loop.next = [following]
+
+
+# --- into the transform domain ---
+
+
+class Loader:
+    """What brings tiles of images into the transform domain.
+
+    Args:
+        w: the kernel.
+        image: where the tiles are.
+        taps: rows and columns of a tile.
+        padding: zeros before the first row and column of an image.
+        transform: of a line of a tile.
+        scratch: the parts of scratch memory.
+    """
+
+    def __init__(
+        self,
+        w: Writer,
+        image: Image,
+        taps: int,
+        padding: tuple[int, int],
+        scratch: dict[str, Value],
+    ) -> None:
+        self.w, self.image, self.taps, self.padding = w, image, taps, padding
+        self.line, self.zeros = scratch["line"], scratch["zeros"]
+
+    def transform(self, values: Sequence[Value]) -> list[Value]:
+        if self.taps == POINTS:
+            return input_line(self.w.f, values)
+        return spread(self.w.f, values, scaled=False)
+
+    def load(self, unit: Unit, to: Value, matrices: Matrices) -> None:
+        """Write the transformation of a unit.
+
+        Args:
+            to: where its first tile goes, in the first of the matrices.
+            matrices: how they lie in memory.
+        """
+        rows = self.rows(unit)
+        for channel, mask in self.w.vectors(self.image.channels):
+            self.down(unit, [self.w.at(row, channel) for row in rows], mask)
+            self.across(unit, self.w.at(to, channel), matrices)
+
+    def rows(self, unit: Unit) -> list[Value]:
+        """Return where the rows begin; one outside of the image is a row of zeros."""
+        f, image, top = self.w.f, self.image, self.padding[0]
+        base = self.w.at(f.buffer(image.buffer), mul(f, unit.batch, image.strides[0]))
+        first = add(f, mul(f, unit.row, STEP), -top)
+        lowest = STEP * (self.w.plan.grid[0] - 1) - top
+        places = []
+        for i in range(self.taps):
+            y = add(f, first, i)
+            place = self.w.at(base, mul(f, y, image.strides[1]))
+            if i < top or lowest + i >= image.rows:
+                inside = f.compare("ult", as_value(f, y), image.rows)
+                place = f.select(inside, place, self.zeros)
+            places.append(place)
+        return places
+
+    def down(self, unit: Unit, rows: list[Value], mask: Value | None) -> None:
+        """Write the transformation of the columns of pixels, and zeros for those outside."""
+        f, w, image = self.w.f, self.w, self.image
+        first = add(f, mul(f, unit.first, STEP), -self.padding[1])  # column of the image
+        size = add(f, mul(f, unit.tiles, STEP), self.taps - STEP)
+        begin, end = self.inside(first, size)
+        with f.loop(as_value(f, begin), as_value(f, end)) as loop:
+            column = mul(f, add(f, loop.index, first), image.strides[2])
+            values = [load_maybe(f, w.at(row, column), w.kind, mask) for row in rows]
+            self.keep(loop.index, self.transform(values))
+        nothing = [f.const(w.kind, 0.0)] * POINTS
+        for start, stop in ((0, begin), (end, size)):
+            if start != stop:
+                with f.loop(as_value(f, start), as_value(f, stop)) as loop:
+                    self.keep(loop.index, nothing)
+
+    def inside(self, first: Number, size: Number) -> tuple[Number, Number]:
+        """Return which part of a line lies inside of the image."""
+        f, columns = self.w.f, self.image.columns
+        if isinstance(first, int) and isinstance(size, int):
+            start = min(max(0, -first), size)
+            return start, max(start, min(size, columns - first))
+        zero, width = f.const("i64", 0), as_value(f, size)
+        before = f.sub(zero, as_value(f, first))
+        begin = smaller_of(f, larger_of(f, before, zero), width)
+        end = smaller_of(f, f.add(before, columns), width)
+        return begin, larger_of(f, begin, end)
+
+    def keep(self, column: Value, values: list[Value]) -> None:
+        """Write the storing of a column into the line buffer."""
+        lanes = self.w.plan.lanes
+        place = self.w.at(self.line, self.w.f.mul(column, POINTS * lanes))
+        for i, value in enumerate(values):
+            self.w.store(value, place, i * lanes)
+
+    def across(self, unit: Unit, to: Value, matrices: Matrices) -> None:
+        """Write the transformation of the rows of a tile, into the matrices."""
+        f, w, lanes = self.w.f, self.w, self.w.plan.lanes
+        column = POINTS * lanes
+        with f.loop(as_value(f, 0), as_value(f, unit.tiles), nonempty=True) as tiles:
+            tile = w.at(self.line, f.mul(tiles.index, STEP * column))
+            target = w.at(to, f.mul(tiles.index, matrices.row))
+            with f.loop(0, POINTS) as rows:
+                line = w.at(tile, f.mul(rows.index, lanes))
+                values = [w.load(line, j * column) for j in range(self.taps)]
+                place = w.at(target, f.mul(rows.index, POINTS * matrices.step))
+                for j, value in enumerate(self.transform(values)):
+                    w.store(value, place, j * matrices.step)
+
+
+def smaller_of(f: Function, x: Value, y: Value) -> Value:
+    return f.select(f.compare("slt", x, y), x, y)
+
+
+def larger_of(f: Function, x: Value, y: Value) -> Value:
+    return f.select(f.compare("sgt", x, y), x, y)
+
+
+# --- products ---
+
+
+@contextmanager
+def each_matrix(w: Writer, *operands: tuple[Value, Matrices]) -> Iterator[list[Value]]:
+    """Write a loop over the 36 matrices: give where each operand's begins."""
+    with w.f.loop(0, SQUARE) as loop:
+        yield [w.at(base, w.f.mul(loop.index, matrices.step)) for base, matrices in operands]
+
+
+def register_tile(plan: Plan, a: tuple[int, int], b: int) -> Tile:
+    """Return the register tile, for strides of A (of rows, of what is summed over) and of B."""
+    sums, chains = plan.rows * plan.vectors, plan.chains
+    unroll = max(chains, 1 if sums >= 8 else 2)
+    return Tile(
+        "float", plan.lanes, plan.rows, plan.vectors, a, (b, 1), unroll=unroll, chains=chains
+    )  # fmt: skip
+
+
+def cells(w: Writer, first: Value, row: int) -> list[Value]:
+    """Return where the sums of a register tile are in memory."""
+    rows, vectors, lanes = w.plan.rows, w.plan.vectors, w.plan.lanes
+    return [w.at(first, i * row + v * lanes) for i in range(rows) for v in range(vectors)]
+
+
+def products(w: Writer, a: Value, b: Value, c: Value, tiles: Value) -> None:
+    """Write C = A · B for all matrices: tiles by channels, times channels by channels."""
+    f, plan = w.f, w.plan
+    width = plan.vectors * plan.lanes
+    shape = register_tile(plan, (plan.sources.row, 1), plan.weights.row)
+    operands = ((a, plan.sources), (b, plan.weights), (c, plan.results))
+    with each_matrix(w, *operands) as (left, right, sums), f.loop(0, plan.wide, width) as across:
+        panel, below = w.at(right, across.index), w.at(sums, across.index)
+        with f.loop(f.const("i64", 0), tiles, plan.rows, nonempty=True) as down:
+            rows = w.at(left, f.mul(down.index, plan.sources.row))
+            found = run(f, shape, rows, panel, plan.source.channels)
+            places = cells(w, w.at(below, f.mul(down.index, plan.results.row)), plan.results.row)
+            for value, place in zip(found, places, strict=True):
+                f.store(value, place)
+
+
+def add_products(w: Writer, a: Value, b: Value, c: Value, tiles: Value) -> None:
+    """Write C += Aᵀ · B for all matrices: channels by tiles, times tiles by channels."""
+    f, plan = w.f, w.plan
+    width = plan.vectors * plan.lanes
+    shape = register_tile(plan, (1, plan.sources.row), plan.results.row)
+    operands = ((a, plan.sources), (b, plan.results), (c, plan.weights))
+    with each_matrix(w, *operands) as (left, right, sums), f.loop(0, plan.wide, width) as across:
+        panel, below = w.at(right, across.index), w.at(sums, across.index)
+        with f.loop(0, plan.deep, plan.rows) as down:
+            first = w.at(below, f.mul(down.index, plan.weights.row))
+            places = cells(w, first, plan.weights.row)
+            before = [f.load(place, w.kind) for place in places]
+            found = run(f, shape, w.at(left, down.index), panel, tiles, before)
+            for value, place in zip(found, places, strict=True):
+                f.store(value, place)
+
+
+# --- out of the transform domain ---
+
+
+def square(
+    w: Writer, source: Value, pitch: int, count: int, scaled: bool, rows: Number
+) -> Iterator[tuple[Value, list[Value]]]:
+    """Write the transformation of one tile back; yield each row: its number, `count` results.
+
+    Args:
+        source: the tile's numbers in the first of the matrices.
+        pitch: from matrix to matrix.
+        count, scaled: see `combine`.
+        rows: how many are wanted.
+    """
+    f, lanes = w.f, w.plan.lanes
+    waiting = f.scratch(count * POINTS * lanes * 4)
+    with f.loop(0, POINTS) as columns:
+        place = w.at(source, f.mul(columns.index, pitch))
+        values = [w.load(place, i * POINTS * pitch) for i in range(POINTS)]
+        to = w.at(waiting, f.mul(columns.index, lanes))
+        for i, value in enumerate(combine(f, values, count, scaled)):
+            w.store(value, to, i * POINTS * lanes)
+    with f.loop(f.const("i64", 0), as_value(f, rows), nonempty=True) as loop:
+        place = w.at(waiting, f.mul(loop.index, POINTS * lanes))
+        values = [w.load(place, j * lanes) for j in range(POINTS)]
+        yield loop.index, combine(f, values, count, scaled)
+
+
+def finish(w: Writer, unit: Unit, source: Value, epilogue: Epilogue) -> None:
+    """Write the transformation of a unit's results back, and what becomes of them.
+
+    Args:
+        source: the unit's first tile in the first of the matrices.
+    """
+    f, plan, image = w.f, w.plan, w.plan.result
+    y, batch = as_value(f, mul(f, unit.row, STEP)), as_value(f, unit.batch)
+    rows: Number = STEP
+    if image.rows % STEP:
+        rows = smaller(f, f.sub(f.const("i64", image.rows), y), STEP)
+    always = image.columns % STEP or STEP  # columns that even the last tile of a row has
+    with f.loop(as_value(f, 0), as_value(f, unit.tiles), nonempty=True) as tiles:
+        tile = w.at(source, f.mul(tiles.index, plan.results.row))
+        x = f.mul(f.add(tiles.index, as_value(f, unit.first)), STEP)
+        for channel, mask in w.vectors(image.channels):
+            found = square(w, w.at(tile, channel), plan.results.step, STEP, False, rows)
+            for i, values in found:
+                pixel = f.add(f.mul(f.add(i, y), image.columns), x)
+                for q, value in enumerate(values[:always]):
+                    epilogue(f, value, f.add(pixel, q), channel, batch, mask)
+                if always < STEP:
+                    with f.when(f.compare("sle", x, image.columns - STEP)):
+                        for q, value in enumerate(values[always:], always):
+                            epilogue(f, value, f.add(pixel, q), channel, batch, mask)
