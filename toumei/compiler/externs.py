@@ -127,9 +127,9 @@ def generated(node: Extern, target: Target) -> Found:
 
 
 def _tables() -> dict[str, Any]:
-    from .llvm import indexing, pooling, recurrent
+    from .llvm import pooling, recurrent
 
-    return {**pooling.KERNELS, **recurrent.KERNELS, **indexing.KERNELS}
+    return {**pooling.KERNELS, **recurrent.KERNELS}
 
 
 def kernels_of(node: Extern, target: Target) -> Found:
