@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from .axes import Mapping, Match, Sizes, match, merge, same_shape
-from .expr import Read, leaves
+from .expr import Const, Read, leaves
 from .lower import order_of
 from .nodes import Compute, Extern, Lowered, Node
 
@@ -267,21 +267,21 @@ class Fusion:
         if member.node.how:
             if kernel.host is not None:
                 return None
-            segment = _segment(member.axes(), domain)
-            if segment is None:
+            part = segment(member.axes(), domain)
+            if part is None:
                 return None
-            if segment == (0, len(domain)):
+            if part == (0, len(domain)):
                 pass  # along all axes: fits everywhere
-            elif segment[1] == len(domain):
-                if rows not in (None, segment[0]) or columns not in (None, (0, segment[0])):
+            elif part[1] == len(domain):
+                if rows not in (None, part[0]) or columns not in (None, (0, part[0])):
                     return None
-                rows = segment[0]
+                rows = part[0]
             else:
-                if columns not in (None, segment) or (
-                    rows is not None and segment != (0, rows)
+                if columns not in (None, part) or (
+                    rows is not None and part != (0, rows)
                 ):
                     return None
-                columns = segment
+                columns = part
         everyone = [*members, member]
         if not self._levels_fit(domain, rows, everyone):
             return None
@@ -321,7 +321,7 @@ class Fusion:
                 return False
             maker = produced.get(r.value)
             if maker is not None and maker.node.how:
-                if rows is None or _segment(maker.axes(), domain) != (rows, len(domain)):
+                if rows is None or segment(maker.axes(), domain) != (rows, len(domain)):
                     return False
         return self._states_fit(kernel, members, member)
 
@@ -356,16 +356,16 @@ class Fusion:
         domain = tuple(node.shape[d] for d in order)
         kernel = Kernel(domain, [member])
         if node.how:
-            segment = _segment(member.axes(), domain)
-            assert segment is not None, "a reduction along scattered axes"
-            if segment == (0, len(domain)):
+            part = segment(member.axes(), domain)
+            assert part is not None, "a reduction along scattered axes"
+            if part == (0, len(domain)):
                 pass
-            elif segment[1] == len(domain):
-                kernel.rows = segment[0]
-                if not _rows_run_through(domain, segment[0], [member]):
+            elif part[1] == len(domain):
+                kernel.rows = part[0]
+                if not _rows_run_through(domain, part[0], [member]):
                     return self._gathered(node, kernel)
             else:
-                kernel.columns = segment
+                kernel.columns = part
         return kernel
 
     def _gathered(self, node: Compute, kernel: Kernel) -> Kernel:
@@ -390,7 +390,7 @@ def _starts(cuts: tuple[Sizes, ...]) -> list[int]:
     return [*out, at]
 
 
-def _segment(axes: list[int], domain: Sizes) -> tuple[int, int] | None:
+def segment(axes: list[int], domain: Sizes) -> tuple[int, int] | None:
     """Return (from, to) if some axes lie side by side; axes of size 1 don't count."""
     wanted = [a for a in axes if domain[a] != 1]
     if not wanted:

@@ -1,0 +1,259 @@
+"""The native executor: a graph as machine code, with an arena of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..op import Array
+from . import externs
+from .expr import Read
+from .fuse import Kernel as Group
+from .fuse import fuse
+from .graph import Graph
+from .llvm import loops
+from .llvm.ir import Function
+from .llvm.kernel import Kernel
+from .llvm.program import Program, Step, build
+from .llvm.target import Target, host
+from .lower import lower
+from .memory import Life, arrange
+from .nest import forwarded, nest_of
+from .nodes import Compute, Extern, Lowered, Shape
+from .passes import PASSES
+
+
+@dataclass
+class Stage:
+    """One kernel of the program, or one call of Python."""
+
+    group: Group
+    kernels: list[Kernel]
+    buffers: tuple[tuple[int, int], ...]  # (whose memory, byte) each begins at; no workspace
+    call: Callable[[], None] | None = None
+
+
+class Planner:
+    """From a graph to stages: what is written, and what it is called with."""
+
+    def __init__(self, lowered: Lowered, groups: Sequence[Group], target: Target) -> None:
+        self.lowered, self.groups, self.target = lowered, groups, target
+        self.known: dict[str, list[Kernel]] = {}
+        self.functions: list[Function] = []
+        self.homes = lowered.homes
+        self.stored = self._stored()
+
+    def _stored(self) -> set[int]:
+        """Return the values that need memory: somebody outside of their kernel reads them."""
+        need = set(self.lowered.results) | set(self.homes) | {v for _, v in self.lowered.copies}
+        made: dict[int, int] = {}
+        for i, g in enumerate(self.groups):
+            for n in g.nodes():
+                for w in n.writes():
+                    if made.setdefault(w.value, i) != i:
+                        need.add(w.value)
+        for i, g in enumerate(self.groups):
+            if g.host is not None:
+                need.update(r.value for r in g.host.node.reads())
+            for n in g.nodes():
+                need.update(r.value for r in n.reads() if made.get(r.value, i) != i)
+        return need
+
+    def stage(self, group: Group) -> Stage:
+        """Return a kernel's functions and buffers."""
+        if group.host is not None:
+            return self._extern(group, group.host.node)
+        nest, buffers = nest_of(group, self.stored, self.homes)
+        if nest.rows is not None and not loops.is_straight(nest, self.target):
+            late = self._needed_later(group, nest.statements)
+            if late - self.stored:
+                self.stored |= late
+                nest, buffers = nest_of(group, self.stored, self.homes)
+        kernels = self._once(nest.key(), lambda name: loops.emit(name, nest, self.target))
+        return Stage(group, kernels, tuple((v, 0) for v in buffers))
+
+    def _needed_later(self, group: Group, statements: Sequence[Any]) -> set[int]:
+        """Return values that a later stage of the same row reads."""
+        out: set[int] = set()
+        for s in statements:
+            for n in forwarded(s.expr):
+                if statements[n].kind == "each" and statements[n].stage < s.stage:
+                    out.add(group.members[n].node.out.value)
+        return out
+
+    def _extern(self, group: Group, node: Extern) -> Stage:
+        reads = (*node.inputs, *node.outputs)
+        buffers = tuple((self._memory(r), r.offset * r.dtype.itemsize) for r in reads)
+        found = externs.kernels_of(node, self.target)
+        if found is None:
+            return Stage(group, [], buffers)
+        key, write = found
+        return Stage(group, self._once(key, write), buffers)
+
+    def _memory(self, r: Read) -> int:
+        return self.homes.get(r.value, r.value)
+
+    def _once(self, key: str, write: Callable[[str], list[Kernel]]) -> list[Kernel]:
+        """Write a kernel, if there is none like it."""
+        if key not in self.known:
+            self.known[key] = write(f"kernel{len(self.known)}")
+            self.functions += [k.function for k in self.known[key]]
+        return self.known[key]
+
+
+class Native:
+    """A graph that runs as machine code.
+
+    Args:
+        graph: the step.
+        states: the strides of the memory outside of it, in elements.
+        target: the processor.
+    """
+
+    def __init__(
+        self, graph: Graph, states: dict[int, Shape] | None = None, target: Target | None = None
+    ) -> None:
+        self.target = target or host()
+        for run in PASSES:
+            graph = run(graph)
+        self.graph = graph
+        self.lowered = lower(graph, states)
+        self.groups = fuse(self.lowered)
+        planner = Planner(self.lowered, self.groups, self.target)
+        self.stages = [planner.stage(g) for g in self.groups]
+        self.stored = planner.stored
+        self._layout()
+        self._program(planner)
+
+    # --- memory ---
+
+    def _size(self, value: int) -> int:
+        spec = self.lowered.specs[value]
+        return max(1, spec.size) * spec.dtype.itemsize
+
+    def _layout(self) -> None:
+        """Give every value a place."""
+        given = {*self.graph.inputs, *self.graph.states, *self.graph.constants}
+        given |= set(self.lowered.results)
+        self.outside = [v for v in (*self.graph.inputs, *self.graph.states, *self.lowered.results)]
+        lives: dict[int, Life] = {}
+        kept = {v for _, v in self.lowered.copies}
+        for i, stage in enumerate(self.stages):
+            for v, _ in stage.buffers:
+                if v not in given:
+                    first = lives[v].first if v in lives else i
+                    lives[v] = Life(first, len(self.stages) if v in kept else i, self._size(v))
+            work = max((k.workspace for k in stage.kernels), default=0)
+            if work:
+                lives[-1 - i] = Life(i, i, work)
+        self.places, self.arena_size = arrange(lives)
+        raw = np.zeros(self.arena_size + 128, np.uint8)
+        start = -raw.ctypes.data % 128
+        self.arena = raw[start : start + self.arena_size]
+        self.constants = {v: np.ascontiguousarray(a) for v, a in self.graph.constants.items()}
+
+    def _program(self, planner: Planner) -> None:
+        """Put the steps together, and the table of their buffers."""
+        steps: list[Step | Callable[[], None]] = []
+        entries: list[int] = []  # addresses, where they are fixed
+        moving: list[tuple[int, int]] = []  # (entry, value)
+        base = self.arena.ctypes.data
+        for i, stage in enumerate(self.stages):
+            if not stage.kernels:
+                steps.append(self._python(stage))
+                continue
+            first = len(entries)
+            for v, offset in stage.buffers:
+                if v in self.places:
+                    entries.append(base + self.places[v] + offset)
+                elif v in self.constants:
+                    entries.append(self.constants[v].ctypes.data + offset)
+                else:
+                    moving.append((len(entries), self.outside.index(v)))
+                    entries.append(offset)
+            entries.append(base + self.places.get(-1 - i, 0))
+            for k in stage.kernels:
+                steps.append(
+                    Step(k.function.name, k.items, k.chunk, k.barrier, k.serial, k.scratch, first)
+                )
+        self.table = np.array(entries or [0], np.int64)
+        self.moving = np.array([e for e, _ in moving], np.int64)
+        self.sources = np.array([s for _, s in moving], np.int64)
+        self.offsets = self.table[self.moving]
+        self.program: Program = build(planner.functions, steps, target=self.target)
+
+    def _python(self, stage: Stage) -> Callable[[], None]:
+        """Return a call of an op's NumPy forward."""
+        assert stage.group.host is not None
+        node = stage.group.host.node
+
+        def call() -> None:
+            reads = (*node.inputs, *node.outputs)
+            arrays = [self._array(r, s) for r, s in zip(reads, node.shapes, strict=True)]
+            n = len(node.inputs)
+            externs.forward(node, arrays[:n], arrays[n:])
+
+        return call
+
+    def _array(self, r: Read, shape: Shape) -> Array:
+        """Return the elements of an access as an array."""
+        v = self.lowered.homes.get(r.value, r.value)
+        if v in self.places:
+            flat = self.arena[self.places[v] : self.places[v] + self._size(v)].view(r.dtype)
+        elif v in self.constants:
+            flat = self.constants[v].reshape(-1)
+        else:
+            flat = self.current[self.outside.index(v)]
+        return _strided(flat, r, shape)
+
+    # --- running ---
+
+    def run(self, arguments: Sequence[Array], states: Sequence[Array]) -> list[Array]:
+        """Return the results, after writing the states."""
+        specs = self.lowered.specs
+        given = [
+            np.ascontiguousarray(a, specs[v].dtype)
+            for v, a in zip(self.graph.inputs, arguments, strict=True)
+        ]
+        results = [np.empty(specs[v].shape, specs[v].dtype) for v in self.lowered.results]
+        self.current = [*given, *states, *results]
+        addresses = np.array([a.__array_interface__["data"][0] for a in self.current], np.int64)
+        self.table[self.moving] = addresses[self.sources] + self.offsets
+        self.program.run(self.table)
+        for state, value in self.lowered.copies:
+            memory = self.current[self.outside.index(state)]
+            spec = specs[value]
+            np.copyto(memory, self._array(_whole(value, spec), spec.shape))
+        self.current = []
+        return results
+
+
+def _whole(value: int, spec: Any) -> Read:
+    from .expr import dense
+
+    return Read(value, spec.dtype, dense(spec.shape))
+
+
+def _strided(memory: Array, r: Read, shape: Shape) -> Array:
+    """Return the elements of an access to an array's memory."""
+    address = memory.__array_interface__["data"][0] + r.offset * r.dtype.itemsize
+    strides = tuple(s * r.dtype.itemsize for s in r.strides)
+    holder = _Memory(memory, address, shape, r.dtype, strides)
+    return np.asarray(holder)
+
+
+class _Memory:
+    """Memory that NumPy is to see with other strides."""
+
+    def __init__(
+        self, owner: Array, address: int = 0, shape: Shape = (), dtype: Any = None,
+        strides: Shape = (),
+    ) -> None:  # fmt: skip
+        self.owner = owner
+        self.__array_interface__ = {
+            "data": (address, False), "shape": shape, "typestr": np.dtype(dtype).str,
+            "strides": strides, "version": 3,
+        }  # fmt: skip
