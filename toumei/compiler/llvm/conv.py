@@ -99,11 +99,6 @@ def emit_weight(
     ]
 
 
-def describe(d,spec,target):
-    p = conv_weight.choose(spec, target)
-    return p.outer,p.inner,p.vectors,"G",p.images,p.band,p.visits,p.piece,p.chunks,p.copied
-
-
 def workspace(direction: str, spec: ConvSpec, target: Target) -> int:
     """Return the bytes of workspace that the kernels of a direction share."""
     if direction == "weight":

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from .conv_plan import Axis, Layout, Plan, Problem, bands, even, layout, pseudo, runs
 from .conv_tile import Level, Tile, Window, copy_window, run, unrolling
 from .ir import SIZES, Function, Value, vector
+from .matmul import Number
 from .matmul_tile import first_lanes, store_maybe, sum_lanes
 
 Epilogue = Callable[[Function, Value, Value, Value, Value, "Value | None"], None]
 
 ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]
 Phase = tuple[Axis, Axis]
+SHORT = 64  # terms of a sum: its computation takes less time than the storing
+
+
+class Shift(NamedTuple):
+    """Where a phase begins: first output's row and column, its first tap's x, its weights."""
+
+    row: Number
+    column: Number
+    x: Number
+    w: Number
 
 
 class Convolution:
@@ -29,6 +42,7 @@ class Convolution:
 
     def __init__(self, name: str, problem: Problem, plan: Plan, epilogue: Epilogue | None) -> None:
         self.problem, self.plan, self.epilogue = problem, plan, epilogue
+        self.default = epilogue is None
         self.element = problem.element
         self.lanes = plan.target.lanes(problem.element)
         self.layout: Layout = layout(problem, plan)
@@ -65,6 +79,7 @@ class Convolution:
         if self.window:
             self.pixel, self.pitch = self.window.channels, self.window.pitch
             self.origin = (p.reach(0)[0], p.reach(1)[0])
+        self.clusters = self.cluster()
         if p.images and self.columns and p.phases:
             with f.loop(begin, end) as loop:
                 self.item(loop.index)
@@ -89,12 +104,45 @@ class Convolution:
             self.base = f.at(image, f.mul(top, self.pitch), self.element)
         size = self.layout.size
         self.weights = f.at(self.packed, f.mul(self.group, size), self.element)
-        for i, phase in enumerate(p.phases):
-            self.phase(phase, f.at(self.weights, self.layout.phases[i], self.element))
+        for phase, shifts, table in self.clusters:
+            if table is None:
+                self.phase(phase, shifts[0])
+                continue
+            with f.loop(0, len(shifts)) as loop:
+                row = f.at(table, f.mul(loop.index, len(Shift._fields)), "i64")
+                self.phase(phase, Shift(*(f.load(f.at(row, i, "i64"), "i64") for i in range(4))))
 
-    def phase(self, phase: Phase, w: Value) -> None:
+    def cluster(self) -> list[tuple[Phase, list[Shift], Value | None]]:
+        """Gather the phases that differ only in where they begin: one loop goes through them.
+
+        Return for each such group one of them, where they begin, and a table of it in memory.
+        """
+        alike: dict[object, tuple[Phase, list[Shift]]] = {}
+        for phase, start in zip(self.problem.phases, self.layout.phases, strict=True):
+            rows, columns = phase
+            down = (rows.taps.first - self.origin[0]) * self.pitch
+            across = (columns.taps.first - self.origin[1]) * self.pixel
+            shift = Shift(rows.origin, columns.origin, down + across, start)
+            key = tuple((a.count, a.step, a.taps.count, a.taps.step) for a in phase)
+            alike.setdefault(key, (phase, []))[1].append(shift)
+        return [(phase, shifts, self.table(shifts)) for phase, shifts in alike.values()]
+
+    def table(self, shifts: list[Shift]) -> Value | None:
+        """Write what phases differ in into memory."""
+        if len(shifts) == 1:
+            return None
+        f = self.f
+        numbers = [n for shift in shifts for n in shift]
+        place = f.scratch(8 * len(numbers))
+        for i, n in enumerate(numbers):
+            f.store(f.as_value(n, "i64"), f.at(place, i, "i64"))
+        return place
+
+    def phase(self, phase: Phase, shift: Shift) -> None:
         """Write the panels of one phase."""
         f, size = self.f, self.columns
+        self.shift = shift
+        w = f.at(self.weights, shift.w, self.element)
         steps = self.depth(phase)
         width = self.layout.width
         whole = size // width * width
@@ -162,12 +210,13 @@ class Convolution:
         cells = [(r, c) for r in range(shape[0]) for c in range(shape[1])]
         mask = None if dot else first_lanes(f, self.lanes, width - (vectors - 1) * self.lanes)
         zeros = [f.const(vector(self.element, self.lanes), 0.0)] * (len(cells) * vectors)
-        sums = self.sums(phase, w, first, cells, column, vectors, mask, zeros)
         rows, columns = phase
-        oy = f.add(f.mul(first[0], rows.step), rows.origin)
-        ox = f.add(f.mul(first[1], columns.step), columns.origin)
+        oy = f.add(f.mul(first[0], rows.step), self.shift.row)
+        ox = f.add(f.mul(first[1], columns.step), self.shift.column)
         finish = Finish(self, (oy, ox), column, p.channels[1])
         places = [(r * rows.step, c * columns.step) for r, c in cells]
+        self.fetch(phase, first, cells, finish, places, vectors)
+        sums = self.sums(phase, w, first, cells, column, vectors, mask, zeros)
         if dot:
             finish.numbers(places, sums, vectors)
         else:
@@ -188,7 +237,7 @@ class Convolution:
         f, p, plan = self.f, self.problem, self.plan
         if not p.steps(phase):
             return zeros
-        x = self.input_place(phase, first)
+        x = self.input_place(first)
         if plan.form == "apart":
             x = f.at(x, column, self.element)
         offsets = [
@@ -203,15 +252,47 @@ class Convolution:
         )  # fmt: skip
         return run(f, shape, x, w, levels, zeros)
 
-    def input_place(self, phase: Phase, first: tuple[Value, Value]) -> Value:
+    def fetch(
+        self,
+        phase: Phase,
+        first: tuple[Value, Value],
+        cells: list[tuple[int, int]],
+        finish: Finish,
+        places: list[tuple[int, int]],
+        vectors: int,
+    ) -> None:
+        """Write the fetching of memory into the cache that will be needed soon.
+
+        What the next work item copies; and, where sums are short, the tile's place in the output.
+        """
+        f, p, kind = self.f, self.problem, self.element
+        if 0 < p.steps(phase) <= SHORT and self.default and p.target[3] == 1:
+            for cell in places:
+                there = finish.place(cell)
+                for v in range(0, vectors, 64 // (self.lanes * SIZES[kind])):
+                    f.prefetch(f.at(there, v * self.lanes, kind))
+        if not self.window or p.groups > 1 or p.source[3] != 1:
+            return
+        ahead = p.source[0]
+        if bands(p, self.plan) > 1:
+            ahead = self.plan.band * p.stride[0] * p.source[1]
+        place = f.at(f.at(self.x, f.mul(self.batch, p.source[0]), kind), ahead, kind)
+        place = f.at(place, f.mul(first[0], p.stride[0] * p.source[1]), kind)
+        place = f.at(place, f.mul(first[1], p.stride[1] * p.source[2]), kind)
+        line, across = 64 // SIZES[kind], p.stride[1] * p.source[2]
+        rows = {r * p.stride[0] + i for r, _ in cells for i in range(p.stride[0])}
+        wide = max(c for _, c in cells) * across + across
+        for row in sorted(rows):
+            for number in range(0, wide, line):
+                f.prefetch(f.at(place, row * p.source[1] + number, kind), write=False)
+
+    def input_place(self, first: tuple[Value, Value]) -> Value:
         """Return where the input that a tile's first output meets with the first tap is."""
         f, p = self.f, self.problem
         row = f.mul(f.sub(first[0], self.q0), p.stride[0] * self.pitch)
         place = f.at(self.base, row, self.element)
         place = f.at(place, f.mul(first[1], p.stride[1] * self.pixel), self.element)
-        down = (phase[0].taps.first - self.origin[0]) * self.pitch
-        across = (phase[1].taps.first - self.origin[1]) * self.pixel
-        return f.at(place, down + across, self.element)
+        return f.at(place, self.shift.x, self.element)
 
     def levels(self, phase: Phase, vectors: int) -> tuple[list[Level], int, Value | None]:
         """Return the loops over taps and channels; for dot products, the pitch and last mask."""
@@ -252,15 +333,20 @@ class Finish:
         if p.apart:
             self.column = column
 
-    def places(self, cells: list[tuple[int, int]]) -> Callable[[tuple[int, int]], Value]:
-        """Return what tells the place of a pixel's first channel."""
+    @functools.cached_property
+    def start(self) -> Value:
+        """The place of the tile's first output."""
         f, p, kind = self.f, self.kernel.problem, self.kernel.element
         _, down, across, deep = p.target
         place = f.at(self.kernel.y, f.mul(self.kernel.batch, p.target[0]), kind)
         place = f.at(place, f.mul(self.first[0], down), kind)
         place = f.at(place, f.mul(self.first[1], across), kind)
-        place = f.at(place, f.mul(self.column, deep), kind)
-        return lambda cell: f.at(place, cell[0] * down + cell[1] * across, kind)
+        return f.at(place, f.mul(self.column, deep), kind)
+
+    def place(self, cell: tuple[int, int]) -> Value:
+        """Return the place of a pixel's first channel."""
+        _, down, across, _ = self.kernel.problem.target
+        return self.f.at(self.start, cell[0] * down + cell[1] * across, self.kernel.element)
 
     def vectors(
         self, cells: list[tuple[int, int]], sums: list[Value], count: int, mask: Value | None
@@ -272,10 +358,9 @@ class Finish:
             self.scatter(cells, sums, count)
             return
         if kernel.epilogue is None:
-            place = self.places(cells)
             for i, cell in enumerate(cells):
                 for v in range(count):
-                    there = f.at(place(cell), v * lanes, kernel.element)
+                    there = f.at(self.place(cell), v * lanes, kernel.element)
                     store_maybe(f, sums[i * count + v], there, masks[v])
             return
         columns = [f.add(self.column, v * lanes) for v in range(count)]
@@ -300,8 +385,8 @@ class Finish:
             f.store(value, f.at(waiting, i * kernel.lanes, kind))
         left = f.sub(f.const("i64", kernel.columns), self.local_column())
         channels = f.select(f.compare("slt", left, width), left, width)
-        place, deep = self.places(cells), kernel.problem.target[3]
-        firsts = [place(cell) for cell in cells]
+        deep = kernel.problem.target[3]
+        firsts = [self.place(cell) for cell in cells]
         with f.loop(0, channels) as loop:
             source, away = f.at(waiting, loop.index, kind), f.mul(loop.index, deep)
             for i, first in enumerate(firsts):
@@ -317,14 +402,14 @@ class Finish:
     def numbers(self, cells: list[tuple[int, int]], sums: list[Value], count: int) -> None:
         """Write the end of a tile whose sums are vectors to be added up."""
         f, kernel = self.f, self.kernel
-        place, deep, lanes = self.places(cells), kernel.problem.target[3], kernel.lanes
+        deep, lanes = kernel.problem.target[3], kernel.lanes
         order = [(cell, k) for cell in cells for k in range(count)]
         for start in range(0, len(order), lanes):
             total = sum_lanes(f, sums[start : start + lanes])
             for lane, (cell, k) in enumerate(order[start : start + lanes]):
                 value = f.extract(total, lane)
                 if kernel.epilogue is None:
-                    f.store(value, f.at(place(cell), k * deep, kernel.element))
+                    f.store(value, f.at(self.place(cell), k * deep, kernel.element))
                 else:
                     column = f.add(self.column, k)
                     kernel.epilogue(f, value, self.row(cell), column, kernel.batch, None)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from .conv_spec import ConvSpec
 from .ir import SIZES
-from .matmul_plan import fits, parts, step_cycles
+from .matmul_plan import NARROW, fits, parts, step_cycles
 from .target import Target
 
 BAND = 256 * 1024  # bytes of a copied part of an image: it should stay in the second cache
@@ -328,7 +328,7 @@ def tile_cost(
         far = steps * v * lanes * size > L1  # its weights come from the second cache each time
         for down, r in parts(phase[0].count, tall):
             for across, c in even(phase[1].count, wide):
-                one = max(step_cycles(r * c, v), 2.5 * v if far else 0)
+                one = step_cycles(r * c, v) * (NARROW[v] + 0.01 * (r - 1)) + (0.5 * v if far else 0)
                 total += panels * down * across * (steps * one + 16 + 2 * r * c * v)
                 shapes += 1
     return total * (1 + 0.01 * shapes)

@@ -163,9 +163,7 @@ def choose(spec: ConvSpec, target: Target) -> Plan:
     )  # fmt: skip
 
 
-def tiles(
-    shape: Grid, target: Target, columns: int, lanes: int
-) -> Iterator[tuple[int, int, int]]:
+def tiles(shape: Grid, target: Target, columns: int, lanes: int) -> Iterator[tuple[int, int, int]]:
     """Yield the register tiles worth looking at: outer and inner positions, vectors."""
     for vectors in range(1, max(1, min(4, -(-columns // lanes))) + 1):
         widths = {even(max(1, shape.inner[0]), most)[0][1] for most in range(1, 29)}

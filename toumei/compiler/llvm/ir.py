@@ -282,10 +282,16 @@ class Function:
         align = Value(str(SIZES[element]), "i32")
         self.call(f"llvm.masked.store.v{lanes}{short}.p0", "void", value, place, align, mask)
 
-    def prefetch(self, place: Value) -> None:
-        """Ask for a piece of memory that will be written to be brought into the first cache."""
-        write, near, data = (Value(n, "i32") for n in "131")
-        self.call("llvm.prefetch.p0", "void", place, write, near, data)
+    def prefetch(self, place: Value, write: bool = True, near: int = 3) -> None:
+        """Ask for a piece of memory to be brought into a cache.
+
+        Args:
+            place: somewhere in it.
+            write: whether it will be written.
+            near: 3 for the first cache, 2 for the second.
+        """
+        kind = (Value(str(n), "i32") for n in (int(write), near, 1))
+        self.call("llvm.prefetch.p0", "void", place, *kind)
 
     # --- memory that threads share ---
 
