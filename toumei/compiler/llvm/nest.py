@@ -172,3 +172,59 @@ def sweep_block(
     if wide > 1:
         with f.loop(full, as_value(f, last)) as loop:
             body(moved(f, start, cut.dim, loop.index), 1)
+
+
+class Strips(NamedTuple):
+    """A nest cut into strips of its last dimension, each of which is kept in registers as cells."""
+
+    heads: tuple[Dim, ...]
+    dim: Dim
+    width: int
+    lanes: int
+
+    @property
+    def items(self) -> int:
+        return count(self.heads) * -(-self.dim.size // self.width)
+
+    def cells(self, width: int) -> list[tuple[int, int]]:
+        """Return (start, lanes) of each vector of a strip."""
+        full = range(0, width // self.lanes * self.lanes, self.lanes)
+        return [*((i, self.lanes) for i in full), *pieces(width, self.lanes)]
+
+
+def strips(nest: Sequence[Dim], lanes: int, arrays: int, vectors: int, numbers: int) -> Strips:
+    """Cut a nest into strips: along a dimension that lies without gaps if there is one.
+
+    Args:
+        nest, arrays: the dimensions, and of how many arrays they are.
+        lanes: of a vector.
+        vectors, numbers: in a strip, where the elements make vectors and where they don't.
+    """
+    nest = list(nest) or [Dim(1, (1,) * arrays)]
+    dense = [i for i, d in enumerate(nest) if set(d.steps) == {1}]
+    dim = nest.pop(dense[-1] if dense else -1)
+    lanes = lanes if dense else 1
+    width = min(dim.size, lanes * (vectors if dense else numbers))
+    return Strips(tuple(nest), dim, max(1, width), lanes)
+
+
+def sweep_strip(
+    f: Function,
+    cut: Strips,
+    index: Value,
+    body: Callable[[Offsets, list[tuple[int, int]]], None],
+) -> None:
+    """Write body(offsets, cells) for the strip that is a work item."""
+    count_ = -(-cut.dim.size // cut.width)
+    part, head = remainder(f, index, count_)
+    start = locate(f, head, cut.heads, [0] * len(cut.dim.steps))
+    start = moved(f, start, cut.dim, mul(f, part, cut.width))
+    rest = cut.dim.size % cut.width
+    if not rest:
+        body(start, cut.cells(cut.width))
+        return
+    is_last = f.compare("eq", as_value(f, part), count_ - 1)
+    with f.when(is_last):
+        body(start, cut.cells(rest))
+    with f.when(f.bits("xor", is_last, True)):
+        body(start, cut.cells(cut.width))
