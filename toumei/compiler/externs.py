@@ -6,137 +6,50 @@ An op that has none runs its NumPy `forward` between native steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ..op import Array
 from .axes import merge
 from .expr import Read
-from .llvm import matmul as products
+from .llvm import conv, matmul, winograd
+from .llvm.conv_spec import ConvSpec
 from .llvm.elements import memory_type
-from .llvm.ir import Function
+from .llvm.ir import SIZES
 from .llvm.kernel import Kernel, Memory
-from .llvm.matmul_plan import MatmulSpec, plan
+from .llvm.matmul_plan import L2, MatmulSpec, plan
 from .llvm.target import Target
 from .nodes import Extern, Shape
 
-# write(name): the kernels, whose buffers are inputs, outputs, the workspace.
-Write: TypeAlias = Callable[[str], "list[Kernel]"]
+# An epilogue, as llvm/matmul.py describes it; None: the results are stored.
+Epilogue: TypeAlias = Any
 
 
-def memories(node: Extern) -> tuple[list[Memory], list[Memory]]:
-    """Return how the inputs and the outputs of an op lie in memory."""
-    reads = (*node.inputs, *node.outputs)
-    found = [
-        Memory(shape, r.strides, memory_type(r.dtype))
-        for shape, r in zip(node.shapes, reads, strict=True)
-    ]
-    return found[: len(node.inputs)], found[len(node.inputs) :]
+class Found(NamedTuple):
+    """How an op's kernels are written.
+
+    Args:
+        key: equal for ops whose kernels are the same.
+        write: (name, epilogue) -> the kernels, to be run one after the other.
+        buffers: the places of the node's inputs and outputs among the kernel's buffers.
+        workspaces: bytes of each buffer that follows these.
+        rows: of a batch entry, as an epilogue counts them; 0: it takes none.
+    """
+
+    key: str
+    write: Callable[[str, Epilogue], list[Kernel]]
+    buffers: tuple[int, ...]
+    workspaces: tuple[int, ...]
+    rows: int = 0
 
 
-def matmul_spec(node: Extern) -> MatmulSpec:
-    """Return a matrix product as its kernels see it: batches joined to rows where they can be."""
-    (a, b), (c,) = node.inputs, node.outputs
-    a_shape, b_shape, c_shape = node.shapes
-    batch = c_shape[:-2]
-    (m, n), k = c_shape[-2:], a_shape[-1]
-    walks = [
-        (*_batch_strides(a, a_shape, len(batch)), a.strides[-2]),
-        (*_batch_strides(b, b_shape, len(batch)), 0),
-        (*c.strides[:-2], c.strides[-2]),
-    ]
-    sizes, (aw, bw, cw) = merge((*batch, m), walks)
-    if m == 1 or not sizes:  # merging drops what has one element
-        sizes, aw, bw, cw = (*sizes, 1), (*aw, 0), (*bw, 0), (*cw, 0)
-    if bw[-1]:  # the rows of B differ: the last axis is a batch
-        sizes, aw, bw, cw = (*sizes, 1), (*aw, 0), (*bw, 0), (*cw, 0)
-    dtype = memory_type(c.dtype)
-    return MatmulSpec(
-        sizes[-1], n, k,
-        (aw[-1], a.strides[-1], *aw[:-1]),
-        (b.strides[-2], b.strides[-1], *bw[:-1]),
-        (cw[-1], c.strides[-1], *cw[:-1]),
-        sizes[:-1], dtype,
-    )  # fmt: skip
-
-
-def _batch_strides(x: Read, shape: Shape, ndim: int) -> Shape:
-    """Return the strides of the batch dims, 0 where x is broadcast."""
-    own = tuple(0 if n == 1 else s for n, s in zip(shape[:-2], x.strides[:-2], strict=True))
-    return (0,) * (ndim - len(own)) + own
-
-
-def write_matmul(spec: MatmulSpec, target: Target, epilogue: Any = None) -> Write:
-    """Return what writes a matrix product."""
-    chosen = plan(spec, target)
-
-    def write(name: str) -> list[Kernel]:
-        functions = products.emit(name, spec, chosen, epilogue)
-        return [
-            Kernel(f, items, workspace=chosen.workspace(spec))
-            for f, items in zip(functions, chosen.items(spec), strict=True)
-        ]
-
-    return write
-
-
-Found: TypeAlias = "tuple[str, Write] | None"
-
-
-def matmul(node: Extern, target: Target) -> Found:
-    """A matrix product."""
-    if node.outputs[0].dtype.kind != "f":
-        return None
-    spec = matmul_spec(node)
-    if not spec.k or not spec.m * spec.n * spec.batches:
-        return None
-    if spec.n == 1:
-        spec = spec.swapped()
-        swap = True
-    else:
-        swap = False
-    write = write_matmul(spec, target)
-    if not swap:
-        return f"matmul {spec}", write
-    return f"matmul swapped {spec}", lambda name: [_exchanged(k) for k in write(name)]
-
-
-def _exchanged(kernel: Kernel) -> Kernel:
-    """The same kernel, called with its first two buffers exchanged."""
-    f: Function = kernel.function
-    for i, line in enumerate(f.locals):
-        if line.endswith("i64 0") and "%buffer0.p" in line:
-            f.locals[i] = line[: -len("0")] + "1"
-        elif line.endswith("i64 1") and "%buffer1.p" in line:
-            f.locals[i] = line[: -len("1")] + "0"
-    return kernel
-
-
-def generated(node: Extern, target: Target) -> Found:
-    """An op whose generator is in one of the tables."""
+def find(node: Extern, target: Target) -> Found | None:
+    """Return how an op's kernels are written; None: there are none for it."""
     name = type(node.call.op).__name__
-    table = _tables().get(name)
-    if table is None:
-        return None
-    inputs, outputs = memories(node)
-    op = node.call.op
-    probe = table("probe", op, inputs, outputs, target)
-    if probe is None:
-        return None
-    key = f"{op.token()} {inputs} {outputs}"
-    return key, lambda called: table(called, op, inputs, outputs, target) or []
-
-
-def _tables() -> dict[str, Any]:
-    from .llvm import pooling, recurrent
-
-    return {**pooling.KERNELS, **recurrent.KERNELS}
-
-
-def kernels_of(node: Extern, target: Target) -> Found:
-    """Return the key of an op's kernels and what writes them; None: there are none."""
-    if type(node.call.op).__name__ == "Matmul":
-        return matmul(node, target)
-    return generated(node, target)
+    if name == "Matmul":
+        return _matmul(node, target)
+    if name in DIRECTIONS:
+        return _convolution(node, target)
+    return _generated(node, target)
 
 
 def forward(node: Extern, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
@@ -151,3 +64,184 @@ def forward(node: Extern, inputs: Sequence[Array], outputs: Sequence[Array]) -> 
     found = op.forward(xp, *inputs)
     for out, y in zip(outputs, found if type(found) is tuple else (found,), strict=True):
         np.copyto(out, y)
+
+
+# --- matrix products -----------------------------------------------------------------------------
+
+
+def matmul_spec(node: Extern) -> MatmulSpec:
+    """Return a matrix product as its kernels see it: batches joined to rows where they can be."""
+    (a, b), (c,) = node.inputs, node.outputs
+    a_shape, b_shape, c_shape = node.shapes
+    (m, n), k, ndim = c_shape[-2:], a_shape[-1], len(c_shape) - 2
+    walks = [
+        (*_batch_strides(a, a_shape, ndim), a.strides[-2]),
+        (*_batch_strides(b, b_shape, ndim), 0),
+        c.strides[:-1],
+    ]
+    if m > 1 or ndim == 0 or any(walks[1]):  # else the batch is the rows
+        batch, walks = _merged_batch(c_shape[:-2], m, walks)
+    else:
+        batch, walks = merge(c_shape[:-1], walks)
+        batch = batch or (1,)
+        walks = [w or (0,) for w in walks]
+    aw, bw, cw = walks
+    return MatmulSpec(
+        batch[-1], n, k,
+        (aw[-1], a.strides[-1], *aw[:-1]),
+        (b.strides[-2], b.strides[-1], *bw[:-1]),
+        (cw[-1], c.strides[-1], *cw[:-1]),
+        batch[:-1], memory_type(c.dtype),
+    )  # fmt: skip
+
+
+def _merged_batch(
+    batch: Shape, m: int, walks: list[tuple[int, ...]]
+) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+    """Join batch dims to the rows where B is the same for them, and to each other."""
+    sizes, merged = merge((*batch, m), walks)
+    if m > 1 and sizes and not merged[1][-1]:
+        return sizes, merged
+    sizes, merged = merge(batch, [w[:-1] for w in walks])
+    return (*sizes, m), [(*s, w[-1]) for s, w in zip(merged, walks, strict=True)]
+
+
+def _batch_strides(x: Read, shape: Shape, ndim: int) -> Shape:
+    """Return the strides of the batch dims, 0 where x is broadcast."""
+    own = tuple(0 if n == 1 else s for n, s in zip(shape[:-2], x.strides[:-2], strict=True))
+    return (0,) * (ndim - len(own)) + own
+
+
+def _matmul(node: Extern, target: Target) -> Found | None:
+    spec = matmul_spec(node)
+    if spec.dtype not in ("float", "double") or not spec.work:
+        return None
+    if spec.n == 1:
+        turned = spec.swapped()
+        return _product(turned, (1, 0, 2), target)._replace(rows=0)
+    return _product(spec, (0, 1, 2), target)
+
+
+def _product(spec: MatmulSpec, buffers: tuple[int, ...], target: Target) -> Found:
+    chosen = plan(spec, target)
+
+    def write(name: str, epilogue: Epilogue) -> list[Kernel]:
+        ahead = epilogue.ahead if epilogue is not None and _is_large(spec) else None
+        functions = matmul.emit(name, spec, chosen, epilogue, ahead)
+        return [Kernel(f, n) for f, n in zip(functions, chosen.items(spec), strict=True)]
+
+    return Found(f"matmul {spec}", write, buffers, (chosen.workspace(spec),), spec.m)
+
+
+def _is_large(spec: MatmulSpec) -> bool:
+    """Tell whether the result is so large that its place should be fetched ahead of writing."""
+    return spec.batches * spec.m * spec.n * SIZES[spec.dtype] > L2 // 4
+
+
+# --- convolutions --------------------------------------------------------------------------------
+
+DIRECTIONS = {
+    "Convolution": "forward",
+    "ConvolutionInputGrad": "input",
+    "ConvolutionWeightGrad": "weight",
+}
+
+
+def conv_spec(node: Extern) -> ConvSpec | None:
+    """Return a convolution as its kernels see it, of one or two dimensions."""
+    op: Any = node.call.op
+    direction = DIRECTIONS[type(op).__name__]
+    first, second, out = (
+        (r, s) for r, s in zip((*node.inputs, *node.outputs), node.shapes, strict=True)
+    )
+    x, w, y = {
+        "forward": (first, second, out),
+        "input": (out, second, first),
+        "weight": (second, out, first),
+    }[direction]
+    rank = len(x[1]) - 2
+    if rank > 2 or x[0].dtype.kind != "f":
+        return None
+
+    def image(memory: tuple[Read, Shape]) -> tuple[Shape, Shape]:
+        (n, c, *size), (sn, sc, *steps) = memory[1], memory[0].strides
+        return (n, *[1] * (2 - rank), *size, c), (sn, *[0] * (2 - rank), *steps, sc)
+
+    def both(values: Sequence[int], alone: int) -> tuple[int, int]:
+        return (values[0], values[1]) if rank == 2 else (alone, values[0])
+
+    (n, h, width, c), x_strides = image(x)
+    (_, oh, ow, k), y_strides = image(y)
+    kernel, w_strides = both(w[1][2:], 1), w[0].strides
+    return ConvSpec(
+        n, h, width, c, oh, ow, k, kernel,
+        both(op.stride, 1), both([lo for lo, _ in op.padding], 0), both(op.dilation, 1), op.groups,
+        x_strides, y_strides, (*w_strides[:2], *both(w_strides[2:], 0)), memory_type(x[0].dtype),
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def _convolution(node: Extern, target: Target) -> Found | None:
+    spec = conv_spec(node)
+    if spec is None:
+        return None
+    direction = DIRECTIONS[type(node.call.op).__name__]
+    order = (1, 0, 2) if direction == "weight" else (0, 1, 2)
+    rows = {"forward": spec.oh * spec.ow, "input": spec.h * spec.w, "weight": spec.k}[direction]
+    if winograd_pays(spec, direction, target):
+        return Found(
+            f"winograd {direction} {spec}",
+            lambda name, epilogue: winograd.emit(direction, name, spec, target, epilogue),
+            order, (winograd.workspace(spec, direction, target),), rows,
+        )  # fmt: skip
+
+    def write(name: str, epilogue: Epilogue) -> list[Kernel]:
+        found = conv.emit(direction, name, spec, target, epilogue)
+        return [Kernel(k.function, k.items, k.chunk, scratch=k.scratch) for k in found]
+
+    work = (conv.workspace(direction, spec, target),)
+    return Found(f"conv {direction} {spec}", write, order, work, rows)
+
+
+def winograd_pays(spec: ConvSpec, direction: str, target: Target) -> bool:
+    """Tell whether Winograd's kernels are the faster ones."""
+    return False
+
+
+# --- ops whose generators are in tables ----------------------------------------------------------
+
+
+def memories(node: Extern) -> tuple[list[Memory], list[Memory]]:
+    """Return how the inputs and the outputs of an op lie in memory."""
+    reads = (*node.inputs, *node.outputs)
+    found = [
+        Memory(shape, r.strides, memory_type(r.dtype))
+        for shape, r in zip(node.shapes, reads, strict=True)
+    ]
+    return found[: len(node.inputs)], found[len(node.inputs) :]
+
+
+def _generated(node: Extern, target: Target) -> Found | None:
+    """An op whose generator is in one of the tables."""
+    op = node.call.op
+    generator = _tables().get(type(op).__name__)
+    if generator is None:
+        return None
+    inputs, outputs = memories(node)
+    probe = generator("probe", op, inputs, outputs, target)
+    if probe is None:
+        return None
+    from .llvm import recurrent
+
+    work = (max((k.workspace for k in probe), default=0),)
+    if type(op).__name__ in recurrent.KERNELS:
+        work = tuple(recurrent.workspaces(op, inputs, outputs, target))
+    key = f"{op.token()} {inputs} {outputs}"
+    places = tuple(range(len(node.inputs) + len(node.outputs)))
+    return Found(key, lambda name, _: generator(name, op, inputs, outputs, target), places, work)
+
+
+def _tables() -> dict[str, Any]:
+    from .llvm import drawing, indexing, pooling, recurrent
+
+    draws = dict.fromkeys(drawing.RULES, drawing.emit_draw)
+    return {**pooling.KERNELS, **recurrent.KERNELS, **indexing.KERNELS, **draws}

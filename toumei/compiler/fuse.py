@@ -22,8 +22,9 @@ from .nodes import Compute, Extern, Lowered, Node
 
 SMALL = 4096  # elements: kernels as small as that are put together even if they share nothing
 MOST = 48  # nodes in a kernel
-#: Ops whose kernels hand over their results while they are in registers.
-HOSTS = frozenset({"Matmul"})
+#: Ops whose kernels hand over their results while they are in registers, and how many of the
+#: result's axes, as they lie in memory, come before the columns that they hand over.
+HOSTS = {"Matmul": -1, "Convolution": -1, "ConvolutionInputGrad": -1, "ConvolutionWeightGrad": 1}
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Kernel:
         domain: sizes of the axes.
         members: what is computed, in order.
         host: the op whose results the members take over, if there is one.
+        lead: how many axes come before the columns that it hands over.
         rows: the first axis of a row, if something is combined along rows.
         columns: the axes (from, to) that columns are combined along.
     """
@@ -80,6 +82,7 @@ class Kernel:
     domain: Sizes
     members: list[Member] = field(default_factory=list)
     host: Host | None = None
+    lead: int = 0
     rows: int | None = None
     columns: tuple[int, int] | None = None
 
@@ -200,6 +203,8 @@ class Fusion:
         assert kernel.host is not None
         if type(kernel.host.node.call.op).__name__ not in HOSTS or kernel.domain[-1:] == (1,):
             return False
+        if kernel.host.node.outputs[0].dtype.kind != "f":
+            return False
         return any(w.value in reads for n in kernel.nodes() for w in n.writes())
 
     def _shares(self, kernel: Kernel, reads: set[int]) -> bool:
@@ -217,7 +222,7 @@ class Fusion:
         """Put a node into a kernel, if it fits."""
         for found in self._matches(kernel, node):
             domain = tuple(n for c in found.cuts for n in c)
-            if kernel.host is not None and found.cuts[-1:] != (kernel.domain[-1:],):
+            if any(len(c) > 1 for c in found.cuts[kernel.lead :]) and kernel.host is not None:
                 continue
             member = Member(found.first, node)
             members = [m.refined(found.cuts) for m in kernel.members]
@@ -225,7 +230,9 @@ class Fusion:
             if tried is None:
                 continue
             kernel.domain, kernel.members = domain, [*members, member]
-            kernel.host = kernel.host and kernel.host.refined(found.cuts)
+            if kernel.host is not None:
+                kernel.host = kernel.host.refined(found.cuts)
+                kernel.lead = _starts(found.cuts)[kernel.lead]
             kernel.rows, kernel.columns = tried
             return True
         return False
@@ -287,7 +294,9 @@ class Fusion:
             return None
         if not self._reads_fit(kernel, domain, cuts, members, member, rows):
             return None
-        if rows is not None and not _rows_run_through(domain, rows, everyone):
+        if rows is not None and not _run_through(domain, rows, everyone):
+            return None
+        if kernel.host is not None and not _run_through(domain, starts[kernel.lead], [member]):
             return None
         return rows, columns
 
@@ -362,7 +371,7 @@ class Fusion:
                 pass
             elif part[1] == len(domain):
                 kernel.rows = part[0]
-                if not _rows_run_through(domain, part[0], [member]):
+                if not _run_through(domain, part[0], [member]):
                     return self._gathered(node, kernel)
             else:
                 kernel.columns = part
@@ -405,15 +414,15 @@ def segment(axes: list[int], domain: Sizes) -> tuple[int, int] | None:
     return a, b
 
 
-def _rows_run_through(domain: Sizes, rows: int, members: Iterable[Member]) -> bool:
-    """Tell whether the axes of a row are one for every access."""
+def _run_through(domain: Sizes, first: int, members: Iterable[Member]) -> bool:
+    """Tell whether the axes from the first one on are a single one for every access."""
     walks: list[Sizes] = []
     for m in members:
         for leaf in leaves(m.node.expr):
             if not isinstance(leaf, Const):
-                walks.append(m.mapping.strides(leaf.strides)[rows:])
-        walks.append(m.mapping.strides(m.node.out.strides)[rows:])
-    return len(merge(domain[rows:], walks)[0]) <= 1
+                walks.append(m.mapping.strides(leaf.strides)[first:])
+        walks.append(m.mapping.strides(m.node.out.strides)[first:])
+    return len(merge(domain[first:], walks)[0]) <= 1
 
 
 def _alone(node: Extern) -> Kernel:
@@ -421,7 +430,8 @@ def _alone(node: Extern) -> Kernel:
     shape, out = node.shapes[-1], node.outputs[-1]
     order = tuple(sorted(range(len(shape)), key=lambda d: -out.strides[d]))
     host = Host(Mapping(tuple((n,) for n in shape), order), node)
-    return Kernel(tuple(shape[d] for d in order), host=host)
+    lead = HOSTS.get(type(node.call.op).__name__, -1)
+    return Kernel(tuple(shape[d] for d in order), host=host, lead=lead % max(1, len(shape)))
 
 
 def fuse(lowered: Lowered) -> list[Kernel]:

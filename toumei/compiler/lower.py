@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..op import Elementwise, Op, Reduction, Spec, View
+from ..op import REGISTRY, Elementwise, Op, Reduction, Spec, View
 from .expr import Apply, Const, Expr, Index, Read, broadcast, dense, leaves, reshape, view
 from .graph import Call, Graph
 from .nodes import Compute, Extern, Lowered, Node, Shape
@@ -139,7 +140,7 @@ class Lowering:
             order: of the dims in memory, from the outermost; by default that of what is read.
         """
         e = self.expr(v)
-        if isinstance(e, Read) and (order is None or e.strides == dense(self.shape(v), order)):
+        if isinstance(e, Read) and (order is None or _lies(e, self.shape(v), order)):
             return e
         shape = self.shape(v)
         if v in self.graph.constants and order is None:
@@ -160,7 +161,6 @@ class Lowering:
         reduced: tuple[int, ...] = (), how: str = "",
     ) -> None:  # fmt: skip
         """Note down that an expression is to be computed."""
-        assert call is not None, "a value that no op has made"
         if math.prod(out_shape(shape, reduced)):
             self.nodes.append(Compute(out, shape, e, reduced, how, call))
 
@@ -204,8 +204,7 @@ class Lowering:
                 return self.store(v, range(len(self.shape(v)))).value
             e = self.store(v)
         number = self.new(self.specs[v])
-        call = self.makers.get(v) or Call(_Given(), (v,), (number,))
-        self.compute(self.read(number), self.shape(v), e, call)
+        self.compute(self.read(number), self.shape(v), e, self.makers.get(v))
         return number
 
     def _finished(self, results: tuple[int, ...]) -> Lowered:
@@ -230,16 +229,14 @@ class Lowering:
         if isinstance(e, Read) and e == self.read(e.value) and e.value not in self.states:
             return e.value
         number = self.new(self.specs[v])
-        call = self.makers.get(v) or Call(_Given(), (v,), (number,))
-        self.compute(self.read(number), self.shape(v), e, call)
+        self.compute(self.read(number), self.shape(v), e, self.makers.get(v))
         return number
 
 
-class _Given(Op):
-    """Stands for a value that the step only hands on."""
-
-    name = "copy"
-    fields = ()
+def _lies(e: Read, shape: Shape, order: Sequence[int]) -> bool:
+    """Tell whether memory is without gaps, its dims in an order."""
+    wanted = dense(shape, order)
+    return all(s == w or n == 1 for s, w, n in zip(e.strides, wanted, shape, strict=True))
 
 
 class Assembly:
@@ -293,6 +290,16 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def layout(*names: str) -> Callable[[Layout], Layout]:
+    """Register in which order the dims of some ops' inputs and outputs lie in memory."""
+
+    def register(function: Layout) -> Layout:
+        LAYOUTS.update(dict.fromkeys(names, function))
         return function
 
     return register
@@ -553,6 +560,38 @@ def matmul(low: Lowering, call: Call) -> Expr | None:
             low.store(v, range(len(shape)))
     low.extern(call)
     return None
+
+
+def channels_last(shape: Shape) -> tuple[int, ...]:
+    """Return the dims of images with the channels innermost."""
+    return (0, *range(2, len(shape)), 1)
+
+
+@layout("Convolution", "ConvolutionInputGrad", "ConvolutionWeightGrad")
+def convolution(low: Lowering, call: Call) -> tuple[list[Any], list[Any]]:
+    """Images have their channels innermost; weights are as they come."""
+    name = type(call.op).__name__
+    shapes = [low.shape(v) for v in (*call.inputs, *call.outputs)]
+    orders: list[Any] = [channels_last(s) for s in shapes]
+    weight = {"Convolution": 1, "ConvolutionInputGrad": 1, "ConvolutionWeightGrad": 2}[name]
+    orders[weight] = None if weight == 1 else tuple(range(len(shapes[2])))
+    return orders[:2], orders[2:]
+
+
+@rule("BiasedConvolution")
+def biased_convolution(low: Lowering, call: Call) -> Expr:
+    """A convolution, then the sum with one number per channel."""
+    x, w, bias = call.inputs
+    (out,) = call.outputs
+    shape = low.shape(out)
+    plain = low.new(low.specs[out])
+    op = REGISTRY["Convolution"](*(getattr(call.op, f) for f in call.op.fields))
+    low.extern(replace(call, op=op, inputs=(x, w), outputs=(plain,)))
+    ones = (1,) * (len(shape) - 2)
+    each = reshape(low.store(bias), low.shape(bias), (*low.shape(bias), *ones))
+    assert each is not None
+    spread = broadcast(each, (*low.shape(bias), *ones), shape)
+    return low.scalars.apply("add", low.expr(plain), spread)
 
 
 def lower(graph: Graph, states: Mapping[int, Shape] | None = None) -> Lowered:

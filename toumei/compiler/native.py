@@ -14,6 +14,7 @@ from .expr import Read
 from .fuse import Kernel as Group
 from .fuse import fuse
 from .graph import Graph
+from .hosting import Epilogue
 from .llvm import loops
 from .llvm.ir import Function
 from .llvm.kernel import Kernel
@@ -32,7 +33,7 @@ class Stage:
 
     group: Group
     kernels: list[Kernel]
-    buffers: tuple[tuple[int, int], ...]  # (whose memory, byte) each begins at; no workspace
+    buffers: tuple[tuple[int, int], ...]  # (whose memory, the byte) at which each begins
     call: Callable[[], None] | None = None
 
 
@@ -44,6 +45,7 @@ class Planner:
         self.known: dict[str, list[Kernel]] = {}
         self.functions: list[Function] = []
         self.homes = lowered.homes
+        self.works: list[int] = []  # bytes of the kernels' workspaces: values -1, -2 …
         self.stored = self._stored()
 
     def _stored(self) -> set[int]:
@@ -73,7 +75,8 @@ class Planner:
                 self.stored |= late
                 nest, buffers = nest_of(group, self.stored, self.homes)
         kernels = self._once(nest.key(), lambda name: loops.emit(name, nest, self.target))
-        return Stage(group, kernels, tuple((v, 0) for v in buffers))
+        size = max(k.workspace for k in kernels)
+        return Stage(group, kernels, tuple((v, 0) for v in (*buffers, self.work(size))))
 
     def _needed_later(self, group: Group, statements: Sequence[Any]) -> set[int]:
         """Return values that a later stage of the same row reads."""
@@ -85,13 +88,35 @@ class Planner:
         return out
 
     def _extern(self, group: Group, node: Extern) -> Stage:
+        """Return the kernels of an op, with the members that take over its results."""
+        found = externs.find(node, self.target)
         reads = (*node.inputs, *node.outputs)
-        buffers = tuple((self._memory(r), r.offset * r.dtype.itemsize) for r in reads)
-        found = externs.kernels_of(node, self.target)
-        if found is None:
-            return Stage(group, [], buffers)
-        key, write = found
-        return Stage(group, self._once(key, write), buffers)
+        buffers = [(self._memory(r), r.offset * r.dtype.itemsize) for r in reads]
+        if found is None or (group.members and not found.rows):
+            assert not group.members, f"{node.call.op} hands nothing over"
+            return Stage(group, [], tuple(buffers))
+        buffers = [buffers[i] for i in found.buffers]
+        buffers += [(self.work(size), 0) for size in found.workspaces]
+        if not group.members:
+            kernels = self._once(found.key, lambda name: found.write(name, None))
+            return Stage(group, kernels, tuple(buffers))
+        nest, more = nest_of(group, self.stored, self.homes)
+        first = len(buffers)
+
+        def write(name: str) -> list[Kernel]:
+            statements = nest.statements
+            epilogue = Epilogue(
+                statements, nest.domain, group.lead, found.rows, first, self.target
+            )
+            return found.write(name, epilogue)
+
+        kernels = self._once(f"{found.key}\n{nest.key()}\n{group.lead}", write)
+        return Stage(group, kernels, (*buffers, *((v, 0) for v in more)))
+
+    def work(self, size: int) -> int:
+        """Return a value that stands for memory that one kernel needs for itself."""
+        self.works.append(size)
+        return -len(self.works)
 
     def _memory(self, r: Read) -> int:
         return self.homes.get(r.value, r.value)
@@ -124,13 +149,15 @@ class Native:
         self.groups = fuse(self.lowered)
         planner = Planner(self.lowered, self.groups, self.target)
         self.stages = [planner.stage(g) for g in self.groups]
-        self.stored = planner.stored
+        self.stored, self.works = planner.stored, planner.works
         self._layout()
         self._program(planner)
 
     # --- memory ---
 
     def _size(self, value: int) -> int:
+        if value < 0:
+            return self.works[-1 - value]
         spec = self.lowered.specs[value]
         return max(1, spec.size) * spec.dtype.itemsize
 
@@ -143,12 +170,9 @@ class Native:
         kept = {v for _, v in self.lowered.copies}
         for i, stage in enumerate(self.stages):
             for v, _ in stage.buffers:
-                if v not in given:
+                if v not in given and (v < 0 or v in self.stored):
                     first = lives[v].first if v in lives else i
                     lives[v] = Life(first, len(self.stages) if v in kept else i, self._size(v))
-            work = max((k.workspace for k in stage.kernels), default=0)
-            if work:
-                lives[-1 - i] = Life(i, i, work)
         self.places, self.arena_size = arrange(lives)
         raw = np.zeros(self.arena_size + 128, np.uint8)
         start = -raw.ctypes.data % 128
@@ -171,10 +195,11 @@ class Native:
                     entries.append(base + self.places[v] + offset)
                 elif v in self.constants:
                     entries.append(self.constants[v].ctypes.data + offset)
+                elif v not in self.outside:  # a result that stays in registers
+                    entries.append(0)
                 else:
                     moving.append((len(entries), self.outside.index(v)))
                     entries.append(offset)
-            entries.append(base + self.places.get(-1 - i, 0))
             for k in stage.kernels:
                 steps.append(
                     Step(k.function.name, k.items, k.chunk, k.barrier, k.serial, k.scratch, first)

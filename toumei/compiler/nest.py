@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from .axes import Sizes
 from .expr import Apply, Const, Expr, Index, Read, leaves, rewrite
-from .fuse import Kernel, Member, Placed
+from .fuse import Host, Kernel, Member, Placed
 from .fuse import segment as segment_of
 
 
@@ -88,12 +88,18 @@ def _leaf(e: Read | Index | Const) -> str:
     return f"read {e.value} {e.strides} {e.offset} {e.dtype}"
 
 
+#: The number that stands for the host's result in statements: Read(RESULT).
+RESULT = -(10**6)
+
+
 class Names:
     """The local names of a kernel's memory."""
 
     def __init__(self, kernel: Kernel, homes: Mapping[int, int]) -> None:
         self.homes = homes
         self.statements = {m.node.out.value: i for i, m in enumerate(kernel.members)}
+        host = kernel.host
+        self.results = {w.value for w in host.node.outputs} if host is not None else set()
         self.places: dict[int, int] = {}  # buffers, by whose memory it is
 
     def buffer(self, value: int) -> int:
@@ -108,6 +114,8 @@ class Names:
         strides = placed.mapping.strides(leaf.strides)
         if isinstance(leaf, Index):
             return Index(strides, leaf.offset, leaf.dtype)
+        if leaf.value in self.results:
+            return Read(RESULT, leaf.dtype, (), 0)
         number = self.statements.get(leaf.value)
         if number is not None:
             return Read(-1 - number, leaf.dtype, (), 0)
@@ -123,13 +131,22 @@ def nest_of(kernel: Kernel, stored: set[int], homes: Mapping[int, int]) -> tuple
         homes: values whose memory is that of another value.
     """
     names = Names(kernel, homes)
-    if kernel.host is not None:  # its results are statements of their own
-        raise ValueError("a kernel with a host has no Nest")
     statements: list[Statement] = []
     for m in kernel.members:
         statements.append(_statement(kernel, m, names, stored, statements))
+    if kernel.host is not None:
+        statements += _results(kernel.host, names, stored)
     nest = Nest(kernel.domain, kernel.rows, kernel.columns, tuple(statements), len(names.places))
     return nest, tuple(names.places)
+
+
+def _results(host: Host, names: Names, stored: set[int]) -> list[Statement]:
+    """Return the statements that store an op's own results, where somebody else reads them."""
+    found = [host.over(w) for w in host.node.outputs if w.value in stored]
+    return [
+        Statement(Read(RESULT, w.dtype, (), 0), "each", "", replace(w, value=names.buffer(w.value)), 0)
+        for w in found
+    ]
 
 
 def _statement(
@@ -157,7 +174,7 @@ def _kind(kernel: Kernel, m: Member) -> str:
 def forwarded(e: Expr) -> Iterator[int]:
     """Yield the numbers of the statements that an expression takes over."""
     for leaf in leaves(e):
-        if isinstance(leaf, Read) and leaf.value < 0:
+        if isinstance(leaf, Read) and RESULT < leaf.value < 0:
             yield -1 - leaf.value
 
 

@@ -29,7 +29,7 @@ class Compute:
         expr: what is computed at each index.
         reduced: dims along which it is combined.
         how: "sum", "prod", "max", "min", "any", "all"; "" where nothing is combined.
-        call: the op that asked for it.
+        call: the op that asked for it; None: what the step was given is copied.
     """
 
     out: Read
@@ -37,7 +37,7 @@ class Compute:
     expr: Expr
     reduced: tuple[int, ...]
     how: str
-    call: Call
+    call: Call | None
 
     def reads(self) -> Iterator[Read]:
         """Yield what is read."""

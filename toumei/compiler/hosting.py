@@ -1,0 +1,149 @@
+"""Epilogues: what a kernel's members make of an op's results while these are in registers.
+
+Products and convolutions hand over vectors of results along their *column* axes; all axes before
+these are *leading* ones.  The members' accesses must be linear along the columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .axes import Sizes, merge
+from .expr import Index, Read, leaves
+from .llvm.elements import Elements, load_element, memory_type, ramp, store_element
+from .llvm.ir import Function, Value, split
+from .llvm.loops import split_index
+from .llvm.target import Target
+from .nest import RESULT, Statement
+
+Number = Value | int
+
+
+class Epilogue:
+    """Writes statements for a vector of an op's results; it is called as matmul.Epilogue says.
+
+    Args:
+        statements: over the kernel's axes; Read(RESULT) is the vector of results.
+        domain: sizes of the axes.
+        lead: how many of them come before the columns.
+        rows: of a batch entry, as the op counts them.
+        first: the buffer that the statements' buffer 0 is.
+        target: the processor.
+    """
+
+    def __init__(
+        self, statements: Sequence[Statement], domain: Sizes, lead: int, rows: int, first: int,
+        target: Target,
+    ) -> None:  # fmt: skip
+        self.statements, self.first, self.rows, self.target = statements, first, rows, target
+        accesses = list(dict.fromkeys(_accesses(statements)))
+        self.sizes, walks = merge(domain[:lead], [s[:lead] for s, _ in accesses])
+        columns = merge(domain[lead:], [s[lead:] for s, _ in accesses])[1]
+        self.walks = dict(zip(accesses, walks, strict=True))
+        self.steps = {a: c[-1] if c else 0 for a, c in zip(accesses, columns, strict=True)}
+        self.block = ""
+        self.loaded: dict[tuple[Read, str, int], Value] = {}
+        self.places: dict[tuple[Sizes, int], Number] = {}
+
+    def __call__(
+        self, f: Function, sums: Value, row: Value, column: Value, batch: Value, mask: Value | None
+    ) -> None:
+        if self.block != f.here + f.name:  # what was loaded in another block may not be there
+            self.block, self.loaded = f.here + f.name, {}
+        self.places = {}
+        index = self._index(f, row, batch)
+        lanes = split(sums.type)[1]
+        values: list[Value] = []
+
+        def load(leaf: Read | Index) -> Value:
+            step = self.steps[leaf.strides, leaf.offset] if leaf.strides else 1
+            if isinstance(leaf, Index):
+                start = _sum(f, self._start(f, leaf, index), _times(f, column, step))
+                return ramp(f, start, step, lanes)
+            if leaf.value < 0:
+                return sums if leaf.value == RESULT else values[-1 - leaf.value]
+            return self._load(f, leaf, index, column, lanes, mask)
+
+        elements = Elements(f, self.target, lanes, load)
+        for s in self.statements:
+            values.append(elements(s.expr))
+        for s, value in zip(self.statements, values, strict=True):
+            if s.out is not None:
+                step = self.steps[s.out.strides, s.out.offset]
+                place = self._place(f, s.out, index, column)
+                store_element(f, value, place, s.out.dtype, step, mask)
+
+    def ahead(self, f: Function, row: Value, column: Value, batch: Value) -> Value:
+        """Return an address that will be written: the kernel fetches it while it computes."""
+        out = next(s.out for s in self.statements if s.out is not None)
+        self.places = {}
+        return self._place(f, out, self._index(f, row, batch), column)
+
+    def _index(self, f: Function, row: Value, batch: Value) -> list[Number]:
+        """Return the indices along the merged leading axes."""
+        if len(self.sizes) <= 1:
+            return [_sum(f, _times(f, batch, self.rows), row)][: len(self.sizes)]
+        if self.sizes[-1] == self.rows:
+            return [*split_index(f, batch, self.sizes[:-1]), row]
+        flat = _sum(f, _times(f, batch, self.rows), row)
+        return split_index(f, flat, self.sizes)
+
+    def _start(self, f: Function, access: Read | Index, index: Sequence[Number]) -> Number:
+        key = (access.strides, access.offset)
+        if key not in self.places:
+            total: Number = access.offset
+            for i, stride in zip(index, self.walks[key], strict=True):
+                total = _sum(f, total, _times(f, i, stride))
+            self.places[key] = total
+        return self.places[key]
+
+    def _place(self, f: Function, access: Read, index: Sequence[Number], column: Value) -> Value:
+        """Return the address of an element."""
+        element = memory_type(access.dtype)
+        base = f.at(f.buffer(self.first + access.value), self._start(f, access, index), element)
+        return f.at(base, _times(f, column, self.steps[access.strides, access.offset]), element)
+
+    def _load(
+        self, f: Function, leaf: Read, index: Sequence[Number], column: Value, lanes: int,
+        mask: Value | None,
+    ) -> Value:  # fmt: skip
+        """Load a vector; one that all rows share is loaded once per block of code."""
+        step = self.steps[leaf.strides, leaf.offset]
+        key = (leaf, column.name if step else "", lanes)
+        shared = not any(self.walks[leaf.strides, leaf.offset])
+        if shared and key in self.loaded:
+            return self.loaded[key]
+        place = self._place(f, leaf, index, column)
+        value = load_element(f, place, leaf.dtype, lanes, step, mask)
+        if shared and not self._is_written(leaf):
+            self.loaded[key] = value
+        return value
+
+    def _is_written(self, leaf: Read) -> bool:
+        return any(s.out is not None and s.out.value == leaf.value for s in self.statements)
+
+
+def _accesses(statements: Sequence[Statement]) -> list[tuple[Sizes, int]]:
+    out: list[tuple[Sizes, int]] = []
+    for s in statements:
+        for leaf in leaves(s.expr):
+            if isinstance(leaf, Index) or (isinstance(leaf, Read) and leaf.value >= 0):
+                out.append((leaf.strides, leaf.offset))
+        if s.out is not None:
+            out.append((s.out.strides, s.out.offset))
+    return out
+
+
+def _times(f: Function, a: Number, b: int) -> Number:
+    if isinstance(a, int) or b == 0:
+        return a * b if isinstance(a, int) else 0
+    return f.mul(a, b)
+
+
+def _sum(f: Function, a: Number, b: Number) -> Number:
+    if isinstance(a, int) and isinstance(b, int):
+        return a + b
+    if isinstance(a, int):
+        a, b = b, a
+    assert isinstance(a, Value)
+    return f.add(a, b)
