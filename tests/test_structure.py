@@ -183,7 +183,7 @@ def test_all_names_exist_and_are_documented(name: str) -> None:
 
 
 # The parts of an op, and of a layer: `toumei.op` and `nn.Module` say what they are.
-PARTS = {"forward", "infer", "check", "samples", "bad", "decompose", "extra_repr"}
+PARTS = {"forward", "infer", "check", "samples", "bad", "decompose", "lower", "extra_repr"}
 CASTS = {f"toumei.tensor.Tensor.{n}" for n in ("float", "double", "long", "int", "byte", "bool")}
 
 
