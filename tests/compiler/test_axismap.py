@@ -12,7 +12,7 @@ pytest.importorskip("llvmlite")
 import toumei.ops.embeddings
 import toumei.ops.resize  # noqa: F401  (it has rules)
 from toumei.compiler.llvm.axismap import KERNELS
-from toumei.compiler.llvm.externs import KERNELS as ALL
+from toumei.compiler.llvm.tables import KERNELS as ALL
 from toumei.op import REGISTRY
 from toumei.ops.axismap import AxisMap
 
