@@ -21,10 +21,10 @@ ROOT = Path(toumei.__file__).parent
 
 # A module imports only what stands above it in this list; each line is a file or a folder.
 ORDER = [
-    "errors", "config", "op", "debug", "device", "tape", "backward", "views", "numerics", "names",
-    "ops", "mathmethods", "linalgmethods", "methods", "tensor", "autograd", "linalg", "special",
-    "signal", "masked", "testing", "nn", "optim", "data", "io", "models", "viz", "train", "recipes",
-    "cli",
+    "errors", "config", "op", "traced", "debug", "device", "tape", "backward", "views", "numerics",
+    "names", "ops", "mathmethods", "linalgmethods", "methods", "tensor", "autograd", "linalg",
+    "special", "signal", "masked", "testing", "nn", "optim", "io", "compiler", "data", "models",
+    "viz", "train", "recipes", "cli",
     "__main__",
 ]  # fmt: skip
 
@@ -183,7 +183,7 @@ def test_all_names_exist_and_are_documented(name: str) -> None:
 
 
 # The parts of an op, and of a layer: `toumei.op` and `nn.Module` say what they are.
-PARTS = {"forward", "infer", "check", "samples", "bad", "decompose", "extra_repr"}
+PARTS = {"forward", "infer", "check", "samples", "bad", "decompose", "lower", "extra_repr"}
 CASTS = {f"toumei.tensor.Tensor.{n}" for n in ("float", "double", "long", "int", "byte", "bool")}
 
 

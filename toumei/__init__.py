@@ -50,6 +50,7 @@ from .tensor import Size, Tensor
 
 if TYPE_CHECKING:
     from . import data, io, masked, models, nn, optim, recipes, signal, special, train, viz
+    from .compiler import compile
     from .io import load, save
     from .nn.module import untracked
     from .viz import summary
@@ -58,6 +59,7 @@ __version__ = "0.1.0"
 
 # What `import toumei` leaves unread until it is asked for, and where it is.
 _LAZY = {
+    "compile": "compiler",
     "data": "",
     "io": "",
     "load": "io",
@@ -102,6 +104,7 @@ __all__ = [
     "autograd",
     "bool",
     "channels_last",
+    "compile",
     "contiguous_format",
     "data",
     "debug",

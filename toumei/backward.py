@@ -16,6 +16,7 @@ from .debug import Place, check_backward
 from .errors import GradError
 from .op import Composite, Gradient, Spec, Want
 from .tape import ACCUMULATE, Cell, Edge, Hook, Node, Saved, Value, operand, spec_of, wrap
+from .traced import there
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -121,6 +122,8 @@ def run_backward(
                     _accumulate(node.cells[i](), slot, create_graph, owned)
             if node.op is ACCUMULATE or not any(s is not None for s in slots):
                 continue
+            if config.trace is not None and config.trace.stops_at(node, wanted):
+                continue
             for i, g in _differentiate(node, slots, wanted):
                 if node.op.by_user:
                     owned.add(id(g._storage))
@@ -177,17 +180,18 @@ def _accumulate(cell: Cell | None, g: Tensor, create_graph: bool, owned: set[int
         return
     if config.trace is not None:
         config.trace.saw_gradient(cell)
-    if cell.grad is None:
+    before = there(cell.grad)
+    if before is None:
         if not create_graph:
             taken = id(g._storage) in owned or g._parent is not None
             if taken or (type(g._data) is np.ndarray and g._data.base is not None):
                 g = g.clone()
             owned.add(id(g._storage))
         cell.grad = g
-    elif create_graph or cell.grad._node is not None:
-        cell.grad = cell.grad + g
+    elif create_graph or before._node is not None:
+        cell.grad = before + g
     else:
-        cell.grad.add_(g)
+        before.add_(g)
     for hook in cell.after or ():
         hook()
 

@@ -17,12 +17,7 @@ import numpy as np
 from .config import DTYPES, config, get_default_dtype, grad_mode, run_quietly
 from .debug import Place, check_forward, place_of_call
 from .device import xp
-from .errors import (
-    OpError,
-    OpIndexError,
-    OpTypeError,
-    ToumeiError,
-)
+from .errors import OpError, OpIndexError, OpTypeError, ToumeiError
 from .op import (
     RANK,
     Array,
@@ -36,6 +31,7 @@ from .op import (
     normal_dim,
     result_type,
 )
+from .traced import Unknown
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -131,7 +127,7 @@ class Value:
     _node: Node | None = None
     _index = 0  # which output of its node it is
     _cell: Cell | None = None
-    _number: bool | int | float | None = None  # the Python number that it was made of
+    _number: bool | int | float | Unknown | None = None  # the Python number that it was made of
     _parent: Value | None = None  # the tensor that it is a view of, through …
     _view: Op | None = None  # … this op,
     _version = 0  # and the storage's version at which its node was right
@@ -174,6 +170,8 @@ def _refresh(view: Value) -> None:
         stale.append(parent)
         parent = parent._parent
     for v in reversed(stale):
+        if config.trace is not None:
+            config.trace.changes(v)
         v._version = v._storage.version
         if not v._unrecorded:
             assert v._parent is not None and v._view is not None
@@ -208,10 +206,14 @@ def lift(value: Any) -> Tensor:
         t._number = value
         return t
     if isinstance(value, np.ndarray | np.generic):
+        if config.trace is not None:
+            config.trace.refuse_array(value)
         array = np.asarray(value)
         if array.dtype not in RANK:
             raise OpTypeError(unsupported(array.dtype))
         return wrap(array)
+    if isinstance(value, Unknown):
+        return cast("Tensor", value.tensor(get_default_dtype()))
     raise OpTypeError(f"expected a tensor or a number, got {type(value).__name__}: {value!r:.60}")
 
 
@@ -247,7 +249,10 @@ def _promote(op: Op, tensors: list[Any]) -> list[Any]:
 
 
 def _to(t: Tensor, dtype: DType) -> Tensor:
-    return t.to(dtype) if t._number is None else wrap(np.array(t._number).astype(dtype))
+    number: Any = t._number
+    if isinstance(number, Unknown):
+        return cast("Tensor", number.tensor(dtype))
+    return t.to(dtype) if number is None else wrap(np.array(number).astype(dtype))
 
 
 def apply(op: Op, *args: Any) -> Any:
@@ -268,7 +273,7 @@ def apply(op: Op, *args: Any) -> Any:
     except (ToumeiError, MemoryError, RecursionError):
         raise
     except Exception as error:
-        raise _explain(op, arrays, error) from None
+        raise explain(op, arrays, error) from None
     several = type(result) is tuple
     results = [_output(op, tensors, o) for o in (result if several else (result,))]
     if config.grad:
@@ -316,7 +321,7 @@ def _output(op: Op, inputs: Sequence[Value], data: Any) -> Tensor:
     return wrap(data)
 
 
-def _explain(op: Op, arrays: Sequence[Any], error: Exception) -> ToumeiError:
+def explain(op: Op, arrays: Sequence[Any], error: Exception) -> ToumeiError:
     """Turn what went wrong into a message: the call, the reason."""
     specs = [a if isinstance(a, Spec) else Spec(a.shape, a.dtype) for a in arrays]
     reason: Exception = error

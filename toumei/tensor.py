@@ -6,6 +6,7 @@ what a tensor is by itself: its data, its place in the graph, and how it prints.
 
 from __future__ import annotations
 
+import builtins
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -21,6 +22,9 @@ from .methods import TensorMethods
 from .op import Array, DType
 from .ops import creation, elementwise
 from .tape import Cell, Hook, Leaf, Storage, Value, spec_of, tensor_type, wrap
+from .traced import DROPPED, known, refuse_to_read, there
+
+BRANCH = "use where(), or a condition on Python values"
 
 
 class Size(tuple[int, ...]):
@@ -115,23 +119,33 @@ class Tensor(TensorMethods):
 
     def is_contiguous(self) -> bool:
         """Tell whether the elements lie in memory in the order of their indices."""
-        return bool(self._data.flags.c_contiguous)
+        return bool(self._layout().flags.c_contiguous)
 
     def stride(self, dim: int | None = None) -> Any:
         """Return how many elements apart neighbours lie, for all dimensions or for one."""
-        steps = tuple(s // self.itemsize for s in self._data.strides)
+        steps = tuple(s // self.itemsize for s in self._layout().strides)
         return steps if dim is None else steps[dim]
 
     def storage_offset(self) -> int:
         """Return how many elements after the start of its memory it begins."""
-        base = self._data
+        base = data = self._layout()
         while isinstance(base.base, np.ndarray):
             base = base.base
-        return int((self._data.ctypes.data - base.ctypes.data) // self.itemsize)
+        return int((data.ctypes.data - base.ctypes.data) // self.itemsize)
 
     def data_ptr(self) -> int:
         """Return the address of the first element."""
+        refuse_to_read("data_ptr()", "a compiled step finds memory anew at each call")
         return int(self._data.ctypes.data)
+
+    def _layout(self) -> Array:
+        """Return an array that lies in memory as this tensor does, or will."""
+        if isinstance(self._data, np.ndarray):
+            return self._data
+        if isinstance(self._parent, Tensor) and self._view is not None:
+            shown = self._view.forward(np, self._parent._layout())
+            return cast(Array, shown)
+        return np.empty(self._data.shape, self._data.dtype)  # never touched: costs nothing
 
     # --- its place in the graph ---
 
@@ -157,6 +171,8 @@ class Tensor(TensorMethods):
             raise GradError(
                 f"only floating-point tensors can require gradients, not {self.dtype}: use .float()"
             )
+        if config.trace is not None:
+            config.trace.changes(self)
         self._cell = self._cell or Cell()
         self._node = Leaf(spec_of(self), self._cell) if requires_grad else None
         self._index = 0
@@ -171,9 +187,10 @@ class Tensor(TensorMethods):
 
     @property
     def grad(self) -> Tensor | None:
-        if config.trace is not None and self._cell is not None:
+        if config.trace is not None:
+            self._cell = self._cell or Cell()
             config.trace.saw_gradient(self._cell)
-        return None if self._cell is None else self._cell.grad
+        return None if self._cell is None else there(self._cell.grad)
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -181,8 +198,15 @@ class Tensor(TensorMethods):
             raise GradError(f"a gradient of {spec_of(value)} can't belong to {spec_of(self)}")
         self._cell = self._cell or Cell()
         if config.trace is not None:
-            config.trace.saw_gradient(self._cell)
+            config.trace.sets_gradient(self._cell)
         self._cell.grad = value
+
+    def _has_grad(self) -> builtins.bool:
+        """Tell whether there is a gradient, be it one that was used up and not kept."""
+        self._cell = self._cell or Cell()
+        if config.trace is not None:
+            config.trace.saw_gradient(self._cell, "presence")
+        return self._cell.grad is not None
 
     @property
     def grad_fn(self) -> Any:
@@ -193,20 +217,29 @@ class Tensor(TensorMethods):
     @property
     def data(self) -> Tensor:
         """The same memory outside of the graph; changes through it are not noticed."""
+        if config.trace is not None:
+            return self.detach()
         return wrap(self._data, Storage())
 
     @data.setter
     def data(self, value: Tensor) -> None:
+        if config.trace is not None:
+            config.trace.replace(self, value)
+            return
         self._data = value._data
         if isinstance(self._node, Leaf):  # its gradients will have the new dtype and shape
             self._node.outs = (spec_of(self),)
 
     def detach(self) -> Tensor:
         """Return the same memory outside of the graph."""
+        if config.trace is not None:
+            return cast(Tensor, config.trace.detached(self))
         return wrap(self._data, self._storage)
 
     def detach_(self) -> Tensor:
         """Take this tensor out of the graph."""
+        if config.trace is not None:
+            config.trace.changes(self)
         self._node, self._index, self._parent, self._view = None, 0, None, None
         return self
 
@@ -215,6 +248,8 @@ class Tensor(TensorMethods):
         edge = self._edge()
         if edge is None:
             raise GradError("retain_grad needs a tensor that requires grad")
+        if config.trace is not None:
+            config.trace.changes(self)
         self._cell = self._cell or Cell()
         edge[0].cells = {**(edge[0].cells or {}), edge[1]: weakref.ref(self._cell)}
 
@@ -287,6 +322,7 @@ class Tensor(TensorMethods):
         return self._array()
 
     def _array(self) -> Array:
+        refuse_to_read("numpy()")
         return cast(Array, self._data)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -297,6 +333,7 @@ class Tensor(TensorMethods):
 
     def item(self) -> Any:
         """Return the only element as a Python number."""
+        refuse_to_read("item()")
         if self._data.size != 1:
             raise OpError(
                 f"item() needs a tensor of one element, this is {spec_of(self)}: use tolist()"
@@ -305,6 +342,7 @@ class Tensor(TensorMethods):
 
     def tolist(self) -> Any:
         """Return nested lists of Python numbers."""
+        refuse_to_read("tolist()")
         return self._data.tolist()
 
     def to(
@@ -359,6 +397,7 @@ class Tensor(TensorMethods):
         return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> Any:
+        refuse_to_read("the truth of a tensor (if, while, and, or, not)", BRANCH)
         if self._data.size != 1:
             raise OpError(
                 f"the truth of {spec_of(self)} is ambiguous: use .any(), .all() or a comparison"
@@ -366,22 +405,28 @@ class Tensor(TensorMethods):
         return bool(self._data.item())
 
     def __int__(self) -> Any:
+        refuse_to_read("int()")
         return int(self.item())
 
     def __float__(self) -> Any:
+        refuse_to_read("float()")
         return float(self.item())
 
     def __index__(self) -> Any:
+        refuse_to_read("a tensor as an index or a size", "use gather() or index_select()")
         if self.dtype.kind == "f":
             raise OpTypeError(f"{spec_of(self)} can't be used as an index")
         return int(self.item())
 
     def __contains__(self, value: Any) -> Any:
+        refuse_to_read("in", "use (tensor == value).any() as a tensor")
         return bool((self._data == (value._data if isinstance(value, Value) else value)).any())
 
     def __format__(self, spec: str) -> str:
-        if self._data.shape == () and isinstance(self._data, np.ndarray):
+        if known(self) and self._data.shape == ():
             return format(self.item(), spec)
+        if spec:
+            refuse_to_read("a formatted number")
         return object.__format__(self, spec)  # refuses a spec
 
     def __repr__(self) -> str:
@@ -409,7 +454,10 @@ class Tensor(TensorMethods):
         memo[id(self)] = copy
         if self.requires_grad:
             copy.requires_grad_()
-        if self.grad is not None:
+        if self._cell is not None and self._cell.grad is DROPPED:
+            copy._cell = copy._cell or Cell()
+            copy._cell.grad = DROPPED
+        elif self.grad is not None:
             copy.grad = self.grad.detach().clone()
         return copy
 

@@ -148,13 +148,12 @@ def test_masks_and_directions(target, dtype, reverse):
             check(gradient, grad_arrays(op, inputs), target)
 
 
-def test_long_sums_of_the_weight_gradient():
-    """So long a sum for so small a result is cut into chunks, which a second kernel adds up."""
+@each_target
+def test_sums_in_pieces(target):
+    """So many states that k is cut, so many steps that gradients are summed up in several parts."""
     for op, gradient in loops():
-        inputs = grad_arrays(op, arrays(op, (60, 24, 20), np.float32, masked=False))
-        compiled = Compiled(gradient, inputs, TARGETS[0])
-        assert len(compiled.kernels) > 4
-        compare(gradient, inputs, compiled(inputs))
+        inputs = grad_arrays(op, arrays(op, (20, 41, 150), np.float32, masked=False))
+        check(gradient, inputs, target)
 
 
 def strided(x: np.ndarray) -> np.ndarray:

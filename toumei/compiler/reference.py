@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from ..config import run_quietly
 from ..device import xp
-from ..op import Array, Composite
+from ..op import Array
+from .checks import run_check, told
 from .graph import Graph
 
 
@@ -30,12 +32,12 @@ class Reference:
         for call in graph.calls:
             arrays = [values[i] for i in call.inputs]
             if call.op.check is not None:
-                call.op.check(*arrays)
-            found = call.op.forward(xp, *arrays)
+                run_check(call, arrays)
+            found = told(call, partial(call.op.forward, xp), arrays)
             outs = found if type(found) is tuple else (found,)
             for number, out in zip(call.outputs, outs, strict=True):
                 values[number] = np.asarray(out)
-        results = [np.array(values[i]) for i in graph.results]
+        results = [np.array(values[i], order="C") for i in graph.results]
         new = [(values[s], np.array(values[v])) for s, v in graph.writes.items()]
         for memory, array in new:
             np.copyto(memory, array)

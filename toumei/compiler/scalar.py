@@ -49,7 +49,7 @@ class Scalars:
 
     def const(self, value: float, dtype: DType) -> Const:
         """Return a number."""
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             return Const(np.asarray(value).astype(dtype).item(), dtype)
 
     def number(self, x: Operand) -> float | None:

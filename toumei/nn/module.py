@@ -90,7 +90,7 @@ class Module:
         if config.debug:
             config.modules.append(self._line())
         if config.trace is not None:
-            config.trace.modules[id(self)] = self
+            config.trace.visit(self)
         try:
             if self._hooks or self._pre_hooks:
                 return self._call_with_hooks(args, kwargs)
@@ -121,6 +121,8 @@ class Module:
     # --- attributes ------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if config.trace is not None:
+            config.trace.sets_attribute(self, name)
         if isinstance(value, Tensor):
             value = self._in_role(name, value)
         if isinstance(value, _Untracked):
@@ -363,8 +365,8 @@ class Module:
         for p in self.parameters():
             if set_to_none:
                 p.grad = None
-            elif p.grad is not None:
-                p.grad = zeros_like(p.grad)
+            elif p._has_grad():
+                p.grad = zeros_like(p, requires_grad=False)
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn` with every module within this one, children first, then with this one."""

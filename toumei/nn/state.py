@@ -11,6 +11,7 @@ from ..config import grad_mode
 from ..errors import LoadError, ModuleError
 from ..tape import operand
 from ..tensor import Buffer, Parameter, Tensor
+from ..traced import DROPPED, refuse_within_step
 
 if TYPE_CHECKING:
     from .module import Module
@@ -44,12 +45,14 @@ def _tensors(module: Module, prefix: str = "") -> dict[str, Parameter | Buffer]:
 
 def state_dict(module: Module, prefix: str, keep_vars: bool) -> dict[str, Tensor]:
     """Return all parameters and persistent buffers by name."""
+    refuse_within_step("state_dict()", "take it outside of the step")
     tensors = _tensors(module, prefix)
     return {name: t if keep_vars else t.detach() for name, t in tensors.items()}
 
 
 def load_state_dict(module: Module, given: Mapping[str, Any], strict: bool) -> LoadResult:
     """Copy `given` into the module's tensors, once everything has been found to fit."""
+    refuse_within_step("load_state_dict()", "load outside of the step")
     own = _tensors(module)
     values = {name: _as_tensor(name, value) for name, value in given.items() if name in own}
     filled = {id(own[name]) for name in values}  # a tied tensor needs only one of its names
@@ -109,6 +112,7 @@ def _unexpected(name: str, value: Any, missing: list[str]) -> str:
 
 def convert(module: Module, change: Callable[[Tensor], Tensor]) -> None:
     """Replace the memory of every floating-point parameter and buffer by `change` of it."""
+    refuse_within_step("to()", "convert the model outside of the step")
     tensors = [t for _, t in module.walk() if isinstance(t, Tensor) and t.is_floating_point()]
     with grad_mode(False):
         changed = [change(t.detach()) for t in tensors]
@@ -116,6 +120,9 @@ def convert(module: Module, change: Callable[[Tensor], Tensor]) -> None:
         if not new.is_floating_point():
             raise ModuleError(f"a module's parameters must be floating-point, not {new.dtype}")
         if new.dtype != t.dtype:
-            grad, t.grad = t.grad, None
+            used_up = t._cell is not None and t._cell.grad is DROPPED
+            grad, t.grad = None if used_up else t.grad, None
             t.data = new
             t.grad = None if grad is None else grad.to(new.dtype)
+            if used_up and t._cell is not None:
+                t._cell.grad = DROPPED

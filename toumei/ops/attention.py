@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import OpError
 from ..tape import spec_of
+from ..traced import known
 from .combine import cat
 from .creation import ones, zeros
 from .dense import linear
@@ -109,7 +110,7 @@ def _masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
             f"scaled_dot_product_attention: attn_mask must be bool or float, not {mask.dtype}"
         )
     blind = hidden.all(-1, keepdim=True)
-    if isinstance(blind._data, np.ndarray) and not blind._data.any():
+    if known(blind) and not blind._data.any():
         return softmax(
             scores.masked_fill(hidden, -math.inf) if mask.dtype.kind == "b" else scores, -1
         )

@@ -10,6 +10,7 @@ from ..config import get_default_dtype
 from ..errors import OpError
 from ..names import numpy_names
 from ..tape import Value, apply, dims_of, spec_of, wrap
+from ..traced import numbers_of
 from .combine import cat
 from .shape import Slice, along, normal_dim_of, reshape
 
@@ -140,7 +141,9 @@ def _slope(y: Tensor, dim: int, spacing: Any, edge_order: int) -> Tensor:
     Within, and at the ends of order 2, it is that of the parabola through three neighbours.
     """
     n = y.shape[dim]
-    places = spacing._data if isinstance(spacing, Value) else np.arange(n) * spacing
+    places = (
+        numbers_of("gradient", spacing) if isinstance(spacing, Value) else np.arange(n) * spacing
+    )
     column = [-1 if e == dim else 1 for e in range(y.ndim)]
 
     def parabola(at: slice, first: slice, second: slice, third: slice) -> Tensor:

@@ -14,7 +14,8 @@ import numpy as np
 from ..errors import OpError, OpTypeError
 from ..op import Array, Case, Indexing, Op, Refused, Spec, op
 from ..tape import Value, apply, spec_of, wrap
-from .shape import normal_dim_of, numbers_of
+from ..traced import numbers_of
+from .shape import normal_dim_of
 
 if TYPE_CHECKING:
     from ..tensor import Tensor

@@ -12,6 +12,7 @@ from ..device import on_cpu, sized
 from ..errors import OpError, OpTypeError
 from ..op import RANK, DType
 from ..tape import Value, unsupported, wrap
+from ..traced import numbers_of
 from .shape import sizes_of
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
     dtype('int64')
     """
     if isinstance(data, Value):
-        array = np.array(data._data, copy=True)
+        array = np.array(numbers_of("tensor() of a tensor (use clone())", data), copy=True)
     elif isinstance(data, np.ndarray | np.generic):
         array = np.array(data, copy=True)
     else:
@@ -99,7 +100,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
 def _from_python(data: Any) -> np.ndarray[Any, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, Value):
-            return value._data
+            return numbers_of("tensor() of tensors (use stack())", value)
         return [plain(v) for v in value] if isinstance(value, list | tuple) else value
 
     try:
@@ -279,7 +280,7 @@ def _evenly(name: str, start: Any, end: Any, steps: int, dtype: DType) -> np.nda
     """Return numbers at equal distances; integers are truncated at the end, so stay exact."""
     if steps < 0:
         raise OpError(f"{name}: the number of steps is {steps}, it can't be negative")
-    ends = [v._data if isinstance(v, Value) else np.asarray(v) for v in (start, end)]
+    ends = [numbers_of(name, v) if isinstance(v, Value) else np.asarray(v) for v in (start, end)]
     if any(v.ndim for v in ends):
         raise OpError(
             f"{name}: start and end must be numbers, their shapes are {[v.shape for v in ends]}"

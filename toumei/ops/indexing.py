@@ -25,6 +25,7 @@ from ..op import (
     op,
 )
 from ..tape import Value, apply, spec_of, wrap
+from ..traced import known, numbers_of
 from ..views import assign
 from .shape import Slice, permute
 
@@ -248,7 +249,7 @@ class _Walk:
             self.parts.append(part)
             self.dim += 1
         elif part._data.dtype.kind == "b":
-            self._mask(part._data)
+            self._mask(part)
         else:
             self._place(part)
 
@@ -272,8 +273,9 @@ class _Walk:
         self.places.append((self._axis(), t))
         self._keep(1)
 
-    def _mask(self, mask: Array) -> None:
-        if not isinstance(mask, np.ndarray):
+    def _mask(self, part: Value) -> None:
+        mask = part._data
+        if not known(part):
             raise TraceError(
                 f"{_call(self.x)}: what a mask selects has a size that depends on the numbers, and "
                 "can't be compiled. Use where() or masked_fill()"
@@ -316,12 +318,20 @@ def _plain(x: Value, part: Any) -> Any:
     return wrap(data)
 
 
+def _number(part: Any) -> Any:
+    return (
+        numbers_of("a list of tensors as an index (use stack())", part)
+        if isinstance(part, Value)
+        else part
+    )
+
+
 def _array(x: Value, part: Any) -> Array:
     if isinstance(part, bool | int | np.generic | np.ndarray):
         return np.asarray(part)
     if isinstance(part, list | tuple | range):
         try:
-            array = np.array([p._data if isinstance(p, Value) else p for p in part])
+            array = np.array([_number(p) for p in part])
         except (ValueError, TypeError) as error:
             raise OpIndexError(f"{_call(x)}: the index {part!r:.60} is ragged: {error}") from None
         return array.astype(np.int64) if array.size == 0 else array

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import OpError
 from ..op import Array, Case, Spec, op
 from ..tape import Value, apply, spec_of, wrap
+from ..traced import numbers_of
 from .decompositions import eigvalsh, svdvals
 from .linalg import matmul
 from .rearrange import tril
@@ -73,7 +74,7 @@ def tolerances(A: Tensor, atol: Any, rtol: Any) -> tuple[Any, Any]:
         eps = float(np.finfo(A.dtype).eps) * max(A.shape[-2:])
         rtol = eps
         if given:
-            a = atol._data if isinstance(atol, Value) else np.asarray(atol)
+            a = numbers_of("atol", atol) if isinstance(atol, Value) else np.asarray(atol)
             rtol = np.where(a > 0, 0.0, eps)
     return (0.0 if atol is None else atol), rtol
 
@@ -95,7 +96,11 @@ def pinv(
 
 
 def _plain(tolerance: Any, A: Tensor) -> Any:
-    array = tolerance._data if isinstance(tolerance, Value) else np.asarray(tolerance)
+    array = (
+        numbers_of("the tolerance", tolerance)
+        if isinstance(tolerance, Value)
+        else np.asarray(tolerance)
+    )
     return wrap(array.astype(A.dtype))
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..errors import OpTypeError
-from ..op import Array, Case, DType, Elementwise, RefusedType, Spec, op
+from ..op import Array, Case, DType, Native, RefusedType, Spec, op
 from ..tape import Operand, Value, apply, operand, spec_of
+from ..traced import numbers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 
-class Comparison(Elementwise):
+class Comparison(Native):
     """Compares two tensors: the result is bool and has no derivative."""
 
     out: ClassVar[DType | None] = np.dtype(bool)
@@ -104,10 +105,18 @@ class Ge(Comparison):
         return xp.greater_equal(a, b)
 
 
+class Logical(Comparison):
+    """Takes numbers as true where they aren't 0."""
+
+    def lower(self, b: Any, *args: Any) -> Any:
+        return b.apply(self.function, *(b.cast(x, np.dtype(bool)) for x in args))
+
+
 @op
-class LogicalAnd(Comparison):
+class LogicalAnd(Logical):
     """y = (a ≠ 0) and (b ≠ 0)"""
 
+    function: ClassVar[str] = "and"
     promote: ClassVar[str] = ""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
@@ -115,9 +124,10 @@ class LogicalAnd(Comparison):
 
 
 @op
-class LogicalOr(Comparison):
+class LogicalOr(Logical):
     """y = (a ≠ 0) or (b ≠ 0)"""
 
+    function: ClassVar[str] = "or"
     promote: ClassVar[str] = ""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
@@ -125,9 +135,10 @@ class LogicalOr(Comparison):
 
 
 @op
-class LogicalXor(Comparison):
+class LogicalXor(Logical):
     """y = either a ≠ 0 or b ≠ 0"""
 
+    function: ClassVar[str] = "xor"
     promote: ClassVar[str] = ""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
@@ -135,8 +146,10 @@ class LogicalXor(Comparison):
 
 
 @op
-class LogicalNot(Comparison):
+class LogicalNot(Logical):
     """y = (x = 0)"""
+
+    function: ClassVar[str] = "not"
 
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.logical_not(x)
@@ -184,6 +197,17 @@ class Isclose(Comparison):
         close = (a == b) | (near & xp.isfinite(a) & xp.isfinite(b))
         return close | (xp.isnan(a) & xp.isnan(b)) if self.equal_nan else close
 
+    def lower(self, b: Any, x: Any, y: Any) -> Any:
+        same, kind = b.eq(x, y), x.dtype if x.dtype.kind == "f" else np.dtype("float64")
+        if x.dtype.kind == "b":
+            return same
+        gap, size = b.cast(b.abs(b.sub(x, y)), kind), b.cast(b.abs(y), kind)
+        near = b.le(gap, b.fma(size, self.rtol, self.atol))
+        finite = b.apply("and", b.isfinite(x), b.isfinite(y))
+        close = b.apply("or", same, b.apply("and", near, finite))
+        both = b.apply("and", b.isnan(x), b.isnan(y))
+        return b.apply("or", close, both) if self.equal_nan else close
+
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
         a = rng.uniform(-2, 2, (2, 3))
@@ -194,7 +218,7 @@ class Isclose(Comparison):
 # --- bits ----------------------------------------------------------------------------------------
 
 
-class Bitwise(Elementwise):
+class Bitwise(Native):
     """Works on the bits of integers and bools."""
 
     takes: ClassVar[str] = "biu"
@@ -223,6 +247,8 @@ class Bitwise(Elementwise):
 class BitwiseAnd(Bitwise):
     """y = a and b, bit by bit"""
 
+    function: ClassVar[str] = "and"
+
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.bitwise_and(a, b)
 
@@ -230,6 +256,8 @@ class BitwiseAnd(Bitwise):
 @op
 class BitwiseOr(Bitwise):
     """y = a or b, bit by bit"""
+
+    function: ClassVar[str] = "or"
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.bitwise_or(a, b)
@@ -239,6 +267,8 @@ class BitwiseOr(Bitwise):
 class BitwiseXor(Bitwise):
     """y = either a or b, bit by bit"""
 
+    function: ClassVar[str] = "xor"
+
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.bitwise_xor(a, b)
 
@@ -246,6 +276,8 @@ class BitwiseXor(Bitwise):
 @op
 class BitwiseNot(Bitwise):
     """y = not x, bit by bit"""
+
+    function: ClassVar[str] = "not"
 
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.bitwise_not(x)
@@ -265,6 +297,8 @@ class Shift(Bitwise):
 class BitwiseLeftShift(Shift):
     """y = a·2ᵇ, without the bits that no longer fit"""
 
+    function: ClassVar[str] = "shift_left"
+
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.left_shift(a, b)
 
@@ -272,6 +306,8 @@ class BitwiseLeftShift(Shift):
 @op
 class BitwiseRightShift(Shift):
     """y = ⌊a/2ᵇ⌋"""
+
+    function: ClassVar[str] = "shift_right"
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.right_shift(a, b)
@@ -391,13 +427,13 @@ def allclose(
     >>> tm.allclose(tm.tensor([1.0]), tm.tensor([1.0 + 1e-7]))
     True
     """
-    return bool(isclose(input, other, rtol, atol, equal_nan)._data.all())
+    return bool(numbers_of("allclose", isclose(input, other, rtol, atol, equal_nan)).all())
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether two tensors have the same shape and the same elements."""
     a, b = _same_dtype("equal", input, other)
-    return a.shape == b.shape and bool((a._data == b._data).all())
+    return a.shape == b.shape and bool((numbers_of("equal", a) == numbers_of("equal", b)).all())
 
 
 def _same_dtype(name: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import OpError
 from ..op import Array, Case, Op, Refused, RefusedType, Spec, op
 from ..tape import apply, spec_of
+from ..traced import known
 from .activation import Softplus, logsigmoid
 from .elementwise import need_floats
 
@@ -456,7 +457,7 @@ def _variance(name: str, input: Tensor, var: Any) -> Tensor:
             var = var.unsqueeze(-1)
         elif var.ndim != input.ndim or _mismatches(input, var) != [1]:
             raise OpError(f"{name}(input: {spec_of(input)}, var: {spec_of(var)}): var doesn't fit")
-    if isinstance(var._data, np.ndarray) and (var._data < 0).any():
+    if known(var) and (var._data < 0).any():
         raise OpError(f"{name}: a variance is negative: {var._data.min():.4g}")
     return var
 

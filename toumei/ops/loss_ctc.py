@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import OpError
 from ..op import Array, Refused
 from ..tape import Value, spec_of, wrap
+from ..traced import numbers_of
 from .choice import where
 from .combine import cat
 from .creation import full
@@ -82,7 +83,9 @@ def ctc_loss(
 
 def _lengths(name: str, lengths: Any, n: int, limit: int | None) -> Array:
     """Return lengths as an array of n integers from 0 to `limit`."""
-    array = np.asarray(lengths._data if isinstance(lengths, Value) else lengths).reshape(-1)
+    array = np.asarray(
+        numbers_of("ctc_loss", lengths) if isinstance(lengths, Value) else lengths
+    ).reshape(-1)
     if array.dtype.kind not in "iu" or array.shape != (n,):
         raise OpError(
             f"ctc_loss: {name} must be {n} integers, not {array.dtype}{list(array.shape)}"
@@ -97,7 +100,7 @@ def _lengths(name: str, lengths: Any, n: int, limit: int | None) -> Array:
 
 def _padded(targets: Tensor, counts: Array) -> Array:
     """Return the labels as (n, s), also if they come one sequence after the other."""
-    labels: Array = targets._data
+    labels = numbers_of("ctc_loss", targets)
     if labels.ndim == 2 and len(labels) == len(counts):
         return labels
     if labels.ndim != 1 or labels.size < counts.sum():

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import OpError
 from ..tape import apply, spec_of, wrap
+from ..traced import known
 from .pooling import MaxPool, MaxTaps, TapIndices
 from .scattering import scatter
 from .windows import ints
@@ -179,9 +180,9 @@ def _max_unpool(
 
 def _outside(indices: Tensor, size: int) -> int | None:
     """Return an index that isn't in 0 … size − 1, or None."""
-    data = indices._data
-    if not isinstance(data, np.ndarray) or not data.size:
+    if not known(indices) or not indices._data.size:
         return None
+    data = indices._data
     low, high = int(data.min()), int(data.max())
     return low if low < 0 else high if high >= size else None
 

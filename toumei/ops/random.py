@@ -16,6 +16,7 @@ from ..device import Generator, default_generator, on_cpu, sized
 from ..errors import OpError, OpTypeError
 from ..op import Array, DType, Op
 from ..tape import Value, apply, operand, spec_of
+from ..traced import known
 from .creation import dtype_of
 from .draws import (
     CauchyDraw,
@@ -236,7 +237,7 @@ def normal(
     Size([2, 3])
     """
     tensors = [v for v in (mean, std) if isinstance(v, Value)]
-    deviations = np.asarray(std._data if isinstance(std, Value) else std, np.float64)
+    deviations = _deviations(std)
     lowest = float(np.min(deviations, initial=np.inf))
     _refuse_unless(lowest >= 0, f"normal: std must not be negative, the smallest is {lowest}")
     if not tensors:
@@ -250,6 +251,13 @@ def normal(
     found = _float("normal", max((t._data.dtype for t in tensors), key=lambda d: d.itemsize))
     z = _draw(NormalDraw(shape, found), generator)
     return z * operand(std).detach() + operand(mean).detach()
+
+
+def _deviations(std: Any) -> Array:
+    """Return the numbers to check: none while a step is traced."""
+    if isinstance(std, Value):
+        return np.asarray(std._data, np.float64) if known(std) else np.empty(0)
+    return np.asarray(std, np.float64)
 
 
 def bernoulli(
@@ -280,7 +288,7 @@ def bernoulli(
 
 def _range(x: Tensor) -> tuple[float, float]:
     """Return the smallest and the largest number; (0, 0) if there is none, or for a Spec."""
-    if not isinstance(x._data, np.ndarray) or not x._data.size:
+    if not known(x) or not x._data.size:
         return 0.0, 0.0
     return float(x._data.min()), float(x._data.max())
 

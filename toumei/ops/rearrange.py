@@ -11,6 +11,7 @@ from ..device import on_cpu
 from ..errors import OpError, OpIndexError
 from ..op import Array, Case, Op, Refused, Spec, op
 from ..tape import Value, apply, dims_of, spec_of, wrap
+from ..traced import numbers_of
 from ..views import ViewScatter
 from .parts import Diagonal, narrow
 from .parts import diagonal as diagonal_of
@@ -19,7 +20,6 @@ from .shape import (
     along,
     expand,
     normal_dim_of,
-    numbers_of,
     reshape,
     sizes_of,
     transpose,

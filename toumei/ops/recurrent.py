@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import OpError
 from ..tape import apply, operand, spec_of
+from ..traced import known
 from .choice import where
 from .combine import cat, stack
 from .creation import zeros
@@ -367,7 +368,7 @@ def mask_of(name: str, lengths: Any, steps: int, batch: int) -> Tensor:
     if tuple(ends.shape) != (batch,):
         raise OpError(f"{name}: lengths of {spec_of(ends)} for a batch of {batch} sequences")
     data = ends._data
-    if isinstance(data, np.ndarray) and data.size and not 1 <= data.min() <= data.max() <= steps:
+    if known(ends) and data.size and not 1 <= data.min() <= data.max() <= steps:
         raise OpError(
             f"{name}: lengths must be from 1 to {steps}, they go from {data.min()} to {data.max()}"
         )

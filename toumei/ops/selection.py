@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import OpError, OpIndexError, OpTypeError, TraceError
+from ..errors import OpError, OpIndexError, OpTypeError
 from ..op import RefusedIndex
 from ..tape import Value, apply, dims_of, spec_of, wrap
+from ..traced import known, numbers_of
 from .indexing import (
     ALL,
     Index,
@@ -51,7 +52,7 @@ def vector_index(name: str, input: Tensor, dim: int, index: Tensor, negative: bo
         raise OpIndexError(f"{name}: the index must have one dimension, it is {spec_of(index)}")
     if index.dtype.kind not in "iu":
         raise OpTypeError(f"{name}: the index must hold integers, not {index.dtype}")
-    if isinstance(index._data, np.ndarray):
+    if known(index):
         size = input.shape[d] if input.ndim else 1
         try:
             in_range(index._data, d, size, negative=negative)
@@ -205,7 +206,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     _bool("masked_scatter", mask)
     shape = np.broadcast_shapes(input.shape, mask.shape)
     mask = mask.expand(shape)
-    count = int(np.count_nonzero(mask._data))
+    count = int(np.count_nonzero(numbers_of("masked_scatter", mask)))
     if source.numel() < count:
         raise OpError(f"masked_scatter: the mask holds {count} times, source has {source.numel()}")
     return index_put(input.expand(shape), (mask,), source.reshape(-1)[:count])
@@ -221,11 +222,10 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     tensor([[1],
             [2]])
     """
-    if not isinstance(input._data, np.ndarray):
-        raise TraceError("nonzero: the result's size depends on the numbers, and can't be compiled")
+    numbers = numbers_of("nonzero", input)
     if as_tuple:
-        return tuple(wrap(p) for p in np.nonzero(np.atleast_1d(input._data)))
-    return wrap(np.argwhere(input._data))
+        return tuple(wrap(p) for p in np.nonzero(np.atleast_1d(numbers)))
+    return wrap(np.argwhere(numbers))
 
 
 def argwhere(input: Tensor) -> Tensor:
@@ -236,6 +236,6 @@ def argwhere(input: Tensor) -> Tensor:
 def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
     """The first `size` rows of `nonzero`, or else `fill_value`.  Shape: (…) -> (size, ndim)"""
     out = np.full((size, input.ndim), fill_value, np.int64)
-    rows = np.argwhere(input._data)[:size]
+    rows = np.argwhere(numbers_of("nonzero_static", input))[:size]
     out[: len(rows)] = rows
     return wrap(out)

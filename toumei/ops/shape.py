@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..device import sized
-from ..errors import OpError, OpIndexError, TraceError
+from ..errors import OpError, OpIndexError
 from ..op import Array, Case, Refused, RefusedIndex, Spec, View, normal_dim, op
 from ..op import broadcast_shapes as common_shape
 from ..tape import Value, apply, dims_of, spec_of
@@ -184,14 +184,6 @@ def sizes_of(args: tuple[Any, ...], named: Any = None) -> tuple[int, ...]:
 def along(dim: int, part: Any) -> tuple[Any, ...]:
     """Return the index that takes `part` of the dimension `dim` and all of those before it."""
     return (*(slice(None),) * dim, part)
-
-
-def numbers_of(name: str, x: Value) -> Array:
-    """Return the numbers themselves, for what can't be said without them."""
-    data = x._data
-    if not isinstance(data, np.ndarray):
-        raise TraceError(f"{name}: what comes out depends on the numbers, so it can't be compiled")
-    return data
 
 
 # --- the same elements in another shape ----------------------------------------------------------

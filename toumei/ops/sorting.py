@@ -15,6 +15,7 @@ from ..errors import OpError, OpTypeError
 from ..names import numpy_names
 from ..op import Array, Case, Indexing, Refused, Spec, op
 from ..tape import Value, apply, spec_of, wrap
+from ..traced import known
 from .reduction import Extreme, ValuesIndices, pick
 from .reduction import any as any_of
 from .reduction import sum as sum_of
@@ -382,7 +383,7 @@ def _quantile_arguments(
     if shares.ndim > 1 or shares.dtype != x.dtype:
         raise OpError(f"{name}({spec_of(x)}): q must be a number or a vector of its dtype")
     values = shares._data
-    if isinstance(values, np.ndarray) and not ((values >= 0) & (values <= 1)).all():
+    if known(shares) and not ((values >= 0) & (values <= 1)).all():
         raise OpError(f"{name}: q must be between 0 and 1, it is {shares.tolist()}")
     if x.numel() == 0:
         raise OpError(f"{name}({spec_of(x)}): there are no elements")

@@ -289,7 +289,7 @@ def moments(g: Any, s: State, beta1: Any, beta2: Any) -> tuple[Any, Any]:
 
 def decay(p: Any, g: Any, group: Group, lr: Any) -> Any:
     """Shrink p itself (decoupled weight decay); return the gradient to go down."""
-    if group["weight_decay"]:
+    if group.on("weight_decay"):
         p *= 1 - lr * group.live("weight_decay")
     return -g if group["maximize"] else g
 

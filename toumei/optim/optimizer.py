@@ -8,8 +8,9 @@ An optimiser is the mathematics of one parameter, written once:
 `update` is made of operators and of functions that NumPy and Toumei both have under one name, taken
 from `xp`.  An eager step hands it NumPy's arrays, block by block, so that all that a block needs
 stays in the processor's cache and the whole update costs one trip through memory.  A step that is
-traced hands it Tensors.  Hyper-parameters are read through `group.live(name)`; what decides which
-code runs is read as `group[name]`.
+traced hands it Tensors.  Hyper-parameters are read through `group.live(name)`: a compiled step
+takes their present values.  What decides which code runs is read as `group.on(name)`, whether it is
+other than 0, or as `group[name]`: when that changes, the step is compiled anew.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ..errors import LoadError
 from ..op import Array
 from ..tape import operand, spec_of, wrap
 from ..tensor import Tensor
+from ..traced import refuse_within_step
 
 Params: TypeAlias = "Iterable[Tensor] | Iterable[Mapping[str, Any]]"
 State: TypeAlias = "dict[str, Any]"
@@ -39,7 +41,11 @@ class Group(dict[str, Any]):
 
     def live(self, name: str) -> Any:
         """Return the present value of a hyper-parameter that may change from step to step."""
-        return self[name] if config.trace is None else config.trace.live_number(self, name)
+        return self[name]
+
+    def on(self, name: str) -> bool:
+        """Tell whether a hyper-parameter is other than 0."""
+        return bool(self[name])
 
 
 class Optimizer:
@@ -108,8 +114,8 @@ class Optimizer:
             for p in group["params"]:
                 if set_to_none:
                     p.grad = None
-                elif p.grad is not None:
-                    p.grad = ops.zeros_like(p.grad)
+                elif p._has_grad():
+                    p.grad = ops.zeros_like(p, requires_grad=False)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
@@ -129,16 +135,22 @@ class Optimizer:
         return loss
 
     def _update_all(self) -> None:
-        for group in self.param_groups:
+        trace = config.trace
+        for given in self.param_groups:
+            group = given if trace is None else trace.watched(given)
             slots, counters = self.slots(group), self.counters(group)
             for p in group["params"]:
                 if p.grad is None:
                     continue
                 state = self.state.setdefault(p, {})
                 if not (state.keys() >= slots.keys() and state.keys() >= counters.keys()):
+                    if trace is not None:
+                        trace.makes_state(self.state, p)
                     with untraced():
                         self.init(p, state, group)
                 self._update(p, state, slots, group)
+        if trace is not None:
+            trace.stepped(self)
 
     def init(self, p: Tensor, state: State, group: Group) -> None:
         """Create the state of a parameter that isn't there yet."""
@@ -152,7 +164,7 @@ class Optimizer:
         t = self.advance(state, group)
         tensors = [p, p.grad, *[state[name] for name in slots]]
         if config.trace is not None:
-            config.trace.consumed.add(p._cell)
+            config.trace.consumes(p._cell)
             self.update(ops, p, p.grad, {name: state[name] for name in slots}, t, group)
             return
         for x, g, *rest in blocks([x._data for x in tensors]):
@@ -164,6 +176,7 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return "state", by the parameters' numbers, and "param_groups"; tensors share memory."""
+        refuse_within_step("state_dict() of an optimizer", "take it outside of the step")
         numbers = {p: i for i, p in enumerate(self._params())}
         groups = [
             {**group, "params": [numbers[p] for p in group["params"]]}
@@ -182,6 +195,7 @@ class Optimizer:
         Raises:
             LoadError: it belongs to other parameters; the message lists every problem.
         """
+        refuse_within_step("load_state_dict()", "load outside of the step")
         saved = list(state_dict["param_groups"])
         here = [len(group["params"]) for group in self.param_groups]
         there = [len(group["params"]) for group in saved]
@@ -199,13 +213,18 @@ class Optimizer:
         self._fill(dict(pairs))
 
     def _fill(self, given: Mapping[Tensor, Mapping[str, Any]]) -> None:
-        before, self.state = self.state, {}
+        before = dict(self.state)
+        self.state.clear()
         for group in self.param_groups:
             for p in group["params"]:
                 if p in given:
-                    old = before.get(p, {})
-                    values = {k: v for k, v in given[p].items() if v is not None}
-                    self.state[p] = {k: _taken_over(v, old.get(k), p, k) for k, v in values.items()}
+                    state = before.get(p, {})  # the same dict: a compiled step knows it
+                    old = dict(state)
+                    state.clear()
+                    for k, v in given[p].items():
+                        if v is not None:
+                            state[k] = _taken_over(v, old.get(k), p, k)
+                    self.state[p] = state
 
     def _params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -243,7 +262,7 @@ def descent(p: Any, g: Any, group: Group) -> Any:
     """Return the gradient to go down: turned round to maximise, with weight decay's part."""
     if group["maximize"]:
         g = -g
-    if group["weight_decay"]:
+    if group.on("weight_decay"):
         g = g + group.live("weight_decay") * p
     return g
 

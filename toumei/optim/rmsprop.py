@@ -59,7 +59,7 @@ class RMSprop(Optimizer):
 
     def slots(self, group: Group) -> dict[str, float]:
         slots = {"square_avg": 0.0}
-        if group["momentum"]:
+        if group.on("momentum"):
             slots["momentum_buffer"] = 0.0
         if group["centered"]:
             slots["grad_avg"] = 0.0
@@ -76,7 +76,7 @@ class RMSprop(Optimizer):
             a += (1 - alpha) * (g - a)
             v = v - a * a
         d = g / (xp.sqrt(v) + group.live("eps"))
-        if group["momentum"]:
+        if group.on("momentum"):
             b = s["momentum_buffer"]
             b *= group.live("momentum")
             b += d

@@ -68,11 +68,11 @@ class SGD(Optimizer):
             raise ValueError("nesterov needs a momentum above 0 and a dampening of 0")
 
     def slots(self, group: Group) -> dict[str, float]:
-        return {"momentum_buffer": 0.0} if group["momentum"] else {}
+        return {"momentum_buffer": 0.0} if group.on("momentum") else {}
 
     def counters(self, group: Group) -> dict[str, float]:
         # Only dampening cares which step is the first: without it, b = 0 is as good a start.
-        return {"step": 0.0} if group["momentum"] and group["dampening"] else {}
+        return {"step": 0.0} if group.on("momentum") and group.on("dampening") else {}
 
     def init(self, p: Tensor, state: State, group: Group) -> None:
         if "momentum_buffer" in state and "step" in self.counters(group):
@@ -84,9 +84,9 @@ class SGD(Optimizer):
 
     def update(self, xp: ModuleType, p: Any, g: Any, s: State, t: Any, group: Group) -> None:
         lr, g = group.live("lr"), descent(p, g, group)
-        if group["momentum"]:
+        if group.on("momentum"):
             momentum, b = group.live("momentum"), s["momentum_buffer"]
             b *= momentum
-            b += g if not group["dampening"] else (1 - group.live("dampening") * (t > 1)) * g
+            b += g if not group.on("dampening") else (1 - group.live("dampening") * (t > 1)) * g
             g = g + momentum * b if group["nesterov"] else b
         p -= lr * g

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import conv_direct, conv_plan, conv_weight
+from . import conv_direct, conv_pack, conv_plan, conv_weight
 from .conv_direct import Epilogue
 from .conv_spec import ConvSpec
 from .ir import Function
@@ -78,9 +78,9 @@ def emit(
     problem = conv_plan.problem(direction, spec)
     plan = conv_plan.choose(problem, target)
     main = conv_direct.Convolution(f"{name}_main", problem, plan, epilogue)
-    pack = conv_direct.pack(f"{name}_pack", problem, plan)
+    pack = conv_pack.Packing(f"{name}_pack", problem, plan)
     return [
-        Kernel(pack, conv_direct.pack_items(problem, plan)),
+        Kernel(pack.function(), conv_pack.items(problem, plan)),
         Kernel(main.function(), conv_plan.items(problem, plan), scratch=main.scratch),
     ]
 

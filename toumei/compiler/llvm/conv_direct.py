@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from .conv_plan import Axis, Layout, Plan, Problem, bands, even, layout, pseudo, runs
+from .conv_plan import Axis, Layout, Plan, Problem, bands, depth, even, layout, pseudo, runs
 from .conv_tile import Level, Tile, Window, copy_window, run, unrolling
 from .ir import SIZES, Function, Value, vector
 from .matmul import Number
@@ -64,7 +64,7 @@ class Convolution:
         rows, columns = p.reach(0, plan.band), p.reach(1)
         channels = p.groups if p.apart else p.channels[0]
         return Window(
-            self.element, *p.size, channels, p.source[1:], rows[1] - rows[0], columns
+            self.element, *p.size, channels, p.source[1:], rows[1] - rows[0], columns, plan.planar
         )  # fmt: skip
 
     # --- items ---
@@ -74,10 +74,11 @@ class Convolution:
         self.x, self.w, self.y, self.packed = (f.buffer(i) for i in range(4))
         _, begin, end, *scratch = f.args
         self.copy = scratch[0] if scratch else None
-        self.pixel, self.pitch = p.source[2], p.source[1]
+        _, self.pitch, self.pixel, self.deep = p.source
         self.origin = (0, 0)
         if self.window:
-            self.pixel, self.pitch = self.window.channels, self.window.pitch
+            w = self.window
+            self.pitch, self.pixel, self.deep = w.pitch, w.pixel, w.deep
             self.origin = (p.reach(0)[0], p.reach(1)[0])
         self.clusters = self.cluster()
         if p.images and self.columns and p.phases:
@@ -123,7 +124,7 @@ class Convolution:
             down = (rows.taps.first - self.origin[0]) * self.pitch
             across = (columns.taps.first - self.origin[1]) * self.pixel
             shift = Shift(rows.origin, columns.origin, down + across, start)
-            key = tuple((a.count, a.step, a.taps.count, a.taps.step) for a in phase)
+            key = tuple((a.size, a.step, a.taps.number, a.taps.step) for a in phase)
             alike.setdefault(key, (phase, []))[1].append(shift)
         return [(phase, shifts, self.table(shifts)) for phase, shifts in alike.values()]
 
@@ -143,7 +144,7 @@ class Convolution:
         f, size = self.f, self.columns
         self.shift = shift
         w = f.at(self.weights, shift.w, self.element)
-        steps = self.depth(phase)
+        steps = depth(self.problem, self.plan, phase)
         width = self.layout.width
         whole = size // width * width
         if whole:
@@ -154,18 +155,12 @@ class Convolution:
             panel = f.at(w, whole * steps, self.element)
             self.panel(phase, panel, f.const("i64", whole), size - whole)
 
-    def depth(self, phase: Phase) -> int:
-        rows, taps, run = runs(self.problem, self.plan, phase)
-        if self.plan.form == "dot":
-            run = -(-run // self.lanes) * self.lanes
-        return rows * taps * run
-
     def panel(self, phase: Phase, w: Value, column: Value, width: int) -> None:
         """Write the tiles of a panel: band rows by even pieces of a row."""
         f = self.f
         for q, tall in self.row_tiles(phase[0]):
             start = 0
-            for count, wide in even(phase[1].count, self.plan.columns):
+            for count, wide in even(phase[1].size, self.plan.columns):
                 if count == 1:
                     self.tile(phase, w, (q, f.const("i64", start)), (tall, wide), column, width)
                 else:
@@ -176,15 +171,15 @@ class Convolution:
     def row_tiles(self, axis: Axis) -> Iterator[tuple[Value, int]]:
         """Write a loop over a band's rows of tiles and a part for the lowest: yield (row, rows)."""
         f, tall = self.f, self.plan.rows
-        whole, last = axis.count // tall * tall, f.add(self.q0, self.plan.band)
+        whole, last = axis.size // tall * tall, f.add(self.q0, self.plan.band)
         if whole:
             stop = f.select(f.compare("slt", last, whole), last, whole)
             with f.loop(self.q0, stop, tall) as loop:
                 yield loop.index, tall
-        if whole < axis.count:
+        if whole < axis.size:
             begun = f.compare("sle", self.q0, whole)
             with f.when(f.bits("and", begun, f.compare("sgt", last, whole))):
-                yield f.const("i64", whole), axis.count - whole
+                yield f.const("i64", whole), axis.size - whole
 
     # --- tiles ---
 
@@ -245,7 +240,7 @@ class Convolution:
         ]  # fmt: skip
         levels, pitch, rest = self.levels(phase, vectors)
         inner = levels[-1]
-        unroll = unrolling(offsets, inner.count, inner.x, len(cells) * vectors)
+        unroll = unrolling(offsets, inner.turns, inner.x, len(cells) * vectors)
         shape = Tile(
             self.element, self.lanes, tuple(offsets), vectors, plan.form,
             rest if plan.form == "dot" else mask, False, unroll, pitch,
@@ -297,21 +292,21 @@ class Convolution:
     def levels(self, phase: Phase, vectors: int) -> tuple[list[Level], int, Value | None]:
         """Return the loops over taps and channels; for dot products, the pitch and last mask."""
         f, plan = self.f, self.plan
-        rows, taps, length = runs(self.problem, plan, phase)
+        rows, taps, length, merged = runs(self.problem, plan, phase)
         width, pitch, rest = vectors * self.lanes, 0, None
         down, across = phase[0].taps.step * self.pitch, phase[1].taps.step * self.pixel
         if plan.form == "dot":
             count, last = -(-length // self.lanes), length % self.lanes
-            padded, pitch = count * self.lanes, self.depth(phase)
+            padded, pitch = count * self.lanes, depth(self.problem, self.plan, phase)
             rest = first_lanes(f, self.lanes, last or self.lanes)
             one = Level(count, self.lanes, self.lanes)
             return [Level(rows, down, taps * padded), Level(taps, across, padded), one], pitch, rest
         all_levels = [
             Level(rows, down, taps * length * width),
             Level(taps, across, length * width),
-            Level(length, 1, width),
+            Level(length, 1 if merged else self.deep, width),
         ]
-        return [v for v in all_levels if v.count != 1] or all_levels[-1:], pitch, rest
+        return [v for v in all_levels if v.turns != 1] or all_levels[-1:], pitch, rest
 
 
 class Finish:
@@ -413,116 +408,3 @@ class Finish:
                 else:
                     column = f.add(self.column, k)
                     kernel.epilogue(f, value, self.row(cell), column, kernel.batch, None)
-
-
-# --- packing ---
-
-
-def pack_items(problem: Problem, plan: Plan) -> int:
-    """Return the work items of the packing kernel: a group's in-channel each."""
-    groups, inner, columns = pseudo(problem)
-    return groups * inner if columns else 0
-
-
-def pack(name: str, problem: Problem, plan: Plan) -> Function:
-    """Write the kernel that copies the weights into the workspace as the main kernel reads them."""
-    f = Function(name, ARGS)
-    _, begin, end = f.args
-    groups, inner, columns = pseudo(problem)
-    if not pack_items(problem, plan):
-        f.ret()
-        return f
-    kind, place = problem.element, layout(problem, plan)
-    of_channel, of_column, of_row, of_tap, of_group = problem.weight
-    if problem.apart:
-        of_column = of_group
-    source, to = f.buffer(1), f.buffer(3)
-    with f.loop(begin, end) as loop:
-        group, channel = f.udiv(loop.index, inner), f.urem(loop.index, inner)
-        w = f.at(source, f.mul(group, 0 if problem.apart else of_group), kind)
-        w = f.at(w, f.mul(channel, of_channel), kind)
-        base = f.at(to, f.mul(group, place.size), kind)
-        for start, phase in zip(place.phases, problem.phases, strict=True):
-            taps = (phase[0].taps, phase[1].taps)
-            if not problem.steps(phase):
-                continue
-            there = f.at(w, taps[0].index * of_row + taps[1].index * of_tap, kind)
-            strides = (taps[0].turn * of_row, taps[1].turn * of_tap, of_column)
-            Packing(f, problem, plan, phase).write(there, strides, f.at(base, start, kind), channel)
-    f.ret()
-    return f
-
-
-class Packing:
-    """The part of the packing kernel that copies one phase's weights of one in-channel."""
-
-    def __init__(self, f: Function, problem: Problem, plan: Plan, phase: Phase) -> None:
-        self.f, self.problem, self.plan, self.phase = f, problem, plan, phase
-        self.place = layout(problem, plan)
-        self.columns, self.kind = pseudo(problem)[2], problem.element
-
-    def write(self, w: Value, strides: tuple[int, int, int], to: Value, channel: Value) -> None:
-        """Write the loops over taps.
-
-        Args:
-            w, strides: the first tap, and from row to row of taps, tap to tap, column to column.
-            to: where the phase's packed weights begin.
-            channel: of the input.
-        """
-        f, inner = self.f, pseudo(self.problem)[1]
-        down, across = self.phase[0].taps.count, self.phase[1].taps.count
-        rows, taps, run = runs(self.problem, self.plan, self.phase)
-        dot, lanes = self.plan.form == "dot", self.place.lanes
-        padded = -(-run // lanes) * lanes if dot else run
-        steps = rows * taps * padded
-        line = taps * padded  # from row to row of taps
-        hop = inner if taps == 1 else padded  # from tap to tap
-        with f.loop(0, down) as i, f.loop(0, across) as j:
-            source = f.at(w, f.mul(i.index, strides[0]), self.kind)
-            source = f.at(source, f.mul(j.index, strides[1]), self.kind)
-            step = f.add(f.add(f.mul(i.index, line), f.mul(j.index, hop)), channel)
-            if dot:
-                self.column_numbers(source, strides[2], f.at(to, step, self.kind), steps)
-            else:
-                self.panels(source, strides[2], to, step, steps)
-        if dot and padded > run:
-            self.zeros(to, (rows * taps, padded, run), steps)
-
-    def column_numbers(self, source: Value, stride: int, to: Value, pitch: int) -> None:
-        """Write the copying of one number per column, each column apart."""
-        f = self.f
-        for k in range(self.columns):
-            value = f.load(f.at(source, k * stride, self.kind), self.kind)
-            f.store(value, f.at(to, k * pitch, self.kind))
-
-    def zeros(self, to: Value, shape: tuple[int, int, int], pitch: int) -> None:
-        """Write the zeros behind each run; every in-channel's item writes the same."""
-        f, (count, padded, run) = self.f, shape
-        for k in range(self.columns):
-            column = f.at(to, k * pitch, self.kind)
-            with f.loop(0, count) as loop:
-                end = f.at(column, f.add(f.mul(loop.index, padded), run), self.kind)
-                with f.loop(0, padded - run) as left:
-                    f.store(f.const(self.kind, 0.0), f.at(end, left.index, self.kind))
-
-    def panels(self, source: Value, stride: int, to: Value, step: Value, steps: int) -> None:
-        """Write the copying of one step's columns, panel by panel, zeros up to whole vectors."""
-        f, width = self.f, self.place.width
-        whole = self.columns // width * width
-
-        def copy(first: Value, count: int, wide: int) -> None:
-            at = f.at(to, f.add(f.mul(first, steps), f.mul(step, wide)), self.kind)
-            line = f.at(source, f.mul(first, stride), self.kind)
-            with f.loop(0, count) as k:
-                value = f.load(f.at(line, f.mul(k.index, stride), self.kind), self.kind)
-                f.store(value, f.at(at, k.index, self.kind))
-            if count < wide:
-                with f.loop(count, wide) as k:
-                    f.store(f.const(self.kind, 0.0), f.at(at, k.index, self.kind))
-
-        if whole:
-            with f.loop(0, whole, width) as panel:
-                copy(panel.index, width, width)
-        if whole < self.columns:
-            rest = self.columns - whole
-            copy(f.const("i64", whole), rest, self.place.columns - whole)

@@ -30,27 +30,27 @@ class Taps(NamedTuple):
     Args:
         first: the place in the input that the first tap of output 0 meets; may be negative.
         step: from tap to tap.
-        count: of taps.
-        index: of the first tap in the convolution's window.
+        number: of taps.
+        place: of the first tap in the convolution's window.
         turn: from tap to tap there.
     """
 
     first: int
     step: int
-    count: int
-    index: int
+    number: int
+    place: int
     turn: int
 
     @property
     def extent(self) -> int:
         """Places from the first tap to the last."""
-        return max(0, self.count - 1) * self.step
+        return max(0, self.number - 1) * self.step
 
 
 class Axis(NamedTuple):
-    """The outputs of one phase along one axis: origin, origin + step …; `count` of them."""
+    """The outputs of one phase along one axis: origin, origin + step …; `size` of them."""
 
-    count: int
+    size: int
     origin: int
     step: int
     taps: Taps
@@ -92,7 +92,7 @@ class Problem:
 
     def steps(self, phase: tuple[Axis, Axis]) -> int:
         """Return the length of an output's sum, in one group."""
-        return phase[0].taps.count * phase[1].taps.count * self.channels[0]
+        return phase[0].taps.number * phase[1].taps.number * self.channels[0]
 
     def reach(self, axis: int, count: int | None = None) -> tuple[int, int]:
         """Return the first place in the input that outputs meet, and the one after the last.
@@ -105,7 +105,7 @@ class Problem:
         for phase in self.phases:
             a = phase[axis]
             if self.steps(phase):
-                outputs = a.count if count is None else count
+                outputs = a.size if count is None else count
                 firsts.append(a.taps.first)
                 lasts.append((outputs - 1) * self.stride[axis] + a.taps.first + a.taps.extent)
         return (min(firsts), max(lasts) + 1) if firsts else (0, 0)
@@ -178,6 +178,7 @@ class Plan:
         vectors: the most vectors of out-channels of a tile; in form "dot", channels.
         band: rows of a phase that a work item computes; a multiple of `rows`.
         copied: the input is copied first, with zeros around it.
+        planar: that copy has the channels outermost, as the input has them, rather than innermost.
     """
 
     target: Target
@@ -187,6 +188,7 @@ class Plan:
     vectors: int
     band: int
     copied: bool
+    planar: bool
 
 
 class Layout(NamedTuple):
@@ -228,33 +230,48 @@ def layout(problem: Problem, plan: Plan) -> Layout:
 
 def depth(problem: Problem, plan: Plan, phase: tuple[Axis, Axis]) -> int:
     """Return the packed numbers per out-channel; in form "dot", runs are whole vectors."""
-    rows, taps, run = runs(problem, plan, phase)
+    rows, taps, length, _ = runs(problem, plan, phase)
     if plan.form == "dot":
         lanes = plan.target.lanes(problem.element)
-        run = -(-run // lanes) * lanes
-    return rows * taps * run
+        length = -(-length // lanes) * lanes
+    return rows * taps * length
 
 
-def runs(problem: Problem, plan: Plan, phase: tuple[Axis, Axis]) -> tuple[int, int, int]:
-    """Return the turns of the loops over s: rows of taps, taps of a row, what is contiguous.
+class Runs(NamedTuple):
+    """The turns of the loops over a sum's terms.
 
-    Where taps stand side by side, a row of them is one run of numbers.
+    Where taps stand side by side, a row of them with their channels is one run of numbers.
     """
-    taps = phase[1].taps
-    channels = problem.channels[0]
-    merged = taps.step == 1 and pixel(problem, plan) == channels
+
+    rows: int  # of taps
+    taps: int  # of a row; 1 where they are merged
+    length: int  # channels, or merged taps and channels
+    merged: bool
+
+
+def runs(problem: Problem, plan: Plan, phase: tuple[Axis, Axis]) -> Runs:
+    """Return the loops over a phase's taps and channels."""
+    taps, channels = phase[1].taps, problem.channels[0]
     if not problem.steps(phase):
-        return 0, 0, 0
-    if merged:
-        return phase[0].taps.count, 1, taps.count * channels
-    return phase[0].taps.count, taps.count, channels
+        return Runs(0, 0, 0, False)
+    dense = plan.copied or channel_unit(problem)
+    if dense and taps.step == 1 and pixel(problem, plan) == channels:
+        return Runs(phase[0].taps.number, 1, taps.number * channels, True)
+    return Runs(phase[0].taps.number, taps.number, channels, False)
 
 
 def pixel(problem: Problem, plan: Plan) -> int:
     """Return the numbers from pixel to pixel of the input that is read."""
     if not plan.copied:
         return problem.source[2]
+    if plan.planar:
+        return 1
     return problem.groups if problem.apart else problem.channels[0]
+
+
+def channel_unit(problem: Problem) -> bool:
+    """Tell whether the channels of a pixel, of one group, are side by side in the input."""
+    return problem.source[3] == 1 or (problem.channels[0] == 1 and not problem.apart)
 
 
 def even(size: int, most: int) -> list[tuple[int, int]]:
@@ -276,22 +293,32 @@ def choose(problem: Problem, target: Target) -> Plan:
     lanes = target.lanes(problem.element)
     _, inner, columns = pseudo(problem)
     form = "apart" if problem.apart else "sums"
-    unit = problem.source[3] == 1 or (problem.channels[0] == 1 and form == "sums")
-    copied = problem.padded or not unit
     phase = max(problem.phases, key=problem.steps, default=None)
     if phase is None or not columns:
-        return Plan(target, form, 1, 1, 1, 1, False)
-    run = inner * phase[1].taps.count
+        return Plan(target, form, 1, 1, 1, 1, False, False)
+    run = inner * phase[1].taps.number
     if form == "sums" and 4 * columns <= lanes and run >= lanes and problem.channels[0] > 1:
         tall, wide = dot_tile(problem, phase, lanes, columns, target)
-        chosen = Plan(target, "dot", tall, wide, columns, 1, copied)
+        chosen = read(problem, Plan(target, "dot", tall, wide, columns, 1, False, False))
     else:
         wide, tall, vectors = min(
             tiles(problem, phase, target, columns, lanes),
             key=lambda t: tile_cost(problem, phase, columns, lanes, t),
         )
-        chosen = Plan(target, form, tall, wide, vectors, 1, copied)
+        chosen = read(problem, Plan(target, form, tall, wide, vectors, 1, False, False))
     return band(problem, chosen)
+
+
+def read(problem: Problem, plan: Plan) -> Plan:
+    """Return the plan with the way in which the input is read.
+
+    Single numbers may be read wherever they are, vectors only from channels side by side.
+    """
+    unit = channel_unit(problem)
+    if plan.form == "sums":
+        near = problem.source[2] == 1 and not unit
+        return replace(plan, copied=problem.padded or not (unit or near), planar=near)
+    return replace(plan, copied=problem.padded or not unit)
 
 
 def dot_tile(
@@ -299,8 +326,8 @@ def dot_tile(
 ) -> tuple[int, int]:
     """Return rows and columns of pixels of a tile of dot products."""
     most = max(1, min(lanes, (target.registers - 2) // (columns + 1)))
-    wide = max(size for _, size in even(phase[1].count, most))
-    tall = max(1, min(most // wide, phase[0].count))
+    wide = max(size for _, size in even(phase[1].size, most))
+    tall = max(1, min(most // wide, phase[0].size))
     return tall, wide
 
 
@@ -309,9 +336,9 @@ def tiles(
 ) -> Iterator[tuple[int, int, int]]:
     """Yield the register tiles worth looking at: (columns of pixels, rows of pixels, vectors)."""
     for vectors in range(1, min(4, -(-columns // lanes)) + 1):
-        widths = {even(phase[1].count, most)[0][1] for most in range(1, 29)}
+        widths = {even(phase[1].size, most)[0][1] for most in range(1, 29)}
         for wide in sorted(widths):
-            for tall in range(1, min(8, phase[0].count) + 1):
+            for tall in range(1, min(8, phase[0].size) + 1):
                 if wide * tall == 1 or fits(target, wide * tall, vectors):
                     yield wide, tall, vectors
 
@@ -326,8 +353,8 @@ def tile_cost(
     for panels, width in parts(columns, vectors * lanes):
         v = -(-width // lanes)
         far = steps * v * lanes * size > L1  # its weights come from the second cache each time
-        for down, r in parts(phase[0].count, tall):
-            for across, c in even(phase[1].count, wide):
+        for down, r in parts(phase[0].size, tall):
+            for across, c in even(phase[1].size, wide):
                 one = step_cycles(r * c, v) * (NARROW[v] + 0.01 * (r - 1)) + (0.5 * v if far else 0)
                 total += panels * down * across * (steps * one + 16 + 2 * r * c * v)
                 shapes += 1
@@ -336,7 +363,7 @@ def tile_cost(
 
 def band(problem: Problem, plan: Plan) -> Plan:
     """Return the plan with the rows that a work item computes."""
-    rows = max(phase[0].count for phase in problem.phases)
+    rows = max(phase[0].size for phase in problem.phases)
     columns = problem.reach(1)
     row = max(1, columns[1] - columns[0]) * pixel(problem, plan) * SIZES[problem.element]
     halo = max(phase[0].taps.extent for phase in problem.phases)
@@ -351,7 +378,7 @@ def band(problem: Problem, plan: Plan) -> Plan:
 
 def bands(problem: Problem, plan: Plan) -> int:
     """Return how many bands an image has."""
-    return -(-max((p[0].count for p in problem.phases), default=0) // plan.band)
+    return -(-max((p[0].size for p in problem.phases), default=0) // plan.band)
 
 
 def items(problem: Problem, plan: Plan) -> int:

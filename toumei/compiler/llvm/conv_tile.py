@@ -19,7 +19,7 @@ from .matmul_tile import load_maybe, repeat
 class Level(NamedTuple):
     """One of the nested loops over s: its turns, and how far x and w move with each (elements)."""
 
-    count: Value | int
+    turns: Value | int
     x: int
     w: int
 
@@ -80,7 +80,7 @@ def run(
         sums = run(f, t, x, w, inner, sums)
         return [f.at(x, level.x, t.element), f.at(w, level.w, t.element), *sums]
 
-    return repeat(f, level.count, [x, w, *sums], body)[2:]
+    return repeat(f, level.turns, [x, w, *sums], body)[2:]
 
 
 def innermost(
@@ -94,7 +94,7 @@ def innermost(
             sums = step(f, t, x, w, (j * level.x, j * level.w), sums)
         return [f.at(x, unroll * level.x, t.element), f.at(w, unroll * level.w, t.element), *sums]
 
-    carried, count, unroll = [x, w, *sums], level.count, t.unroll
+    carried, count, unroll = [x, w, *sums], level.turns, t.unroll
     if t.form == "dot":
         assert isinstance(count, int)
         masked = 1 if t.mask is not None else 0
@@ -149,13 +149,14 @@ def joined(levels: Sequence[Level]) -> list[Level]:
     done: list[Level] = [levels[-1]]
     for level in levels[-2::-1]:
         inner = done[0]
-        if isinstance(level.count, int) and level.count == 1:
+        if isinstance(level.turns, int) and level.turns == 1:
             continue
-        known = isinstance(level.count, int) and isinstance(inner.count, int)
-        if known and (level.x, level.w) == (inner.count * inner.x, inner.count * inner.w):
-            done[0] = Level(level.count * inner.count, inner.x, inner.w)
-        else:
-            done.insert(0, level)
+        if isinstance(level.turns, int) and isinstance(inner.turns, int):
+            turns = inner.turns
+            if (level.x, level.w) == (turns * inner.x, turns * inner.w):
+                done[0] = Level(level.turns * turns, inner.x, inner.w)
+                continue
+        done.insert(0, level)
     return done
 
 
@@ -203,6 +204,7 @@ class Window(NamedTuple):
         strides: of the image: of rows, columns, channels.
         rows: to be copied.
         columns: the first to be copied, and the one after the last; some may be outside.
+        planar: the copy has channels outermost, else innermost.
     """
 
     element: str
@@ -212,20 +214,43 @@ class Window(NamedTuple):
     strides: tuple[int, int, int]
     rows: int
     columns: tuple[int, int]
+    planar: bool = False
+
+    @property
+    def pixel(self) -> int:
+        """Elements from pixel to pixel of the copy."""
+        return 1 if self.planar else self.channels
 
     @property
     def pitch(self) -> int:
-        """Elements from row to row of the copy."""
-        return (self.columns[1] - self.columns[0]) * self.channels
+        """From row to row."""
+        return (self.columns[1] - self.columns[0]) * self.pixel
+
+    @property
+    def deep(self) -> int:
+        """From channel to channel."""
+        return self.rows * self.pitch if self.planar else 1
+
+    @property
+    def size(self) -> int:
+        """Elements of the copy."""
+        return self.rows * (self.columns[1] - self.columns[0]) * self.channels
 
     @property
     def bytes(self) -> int:
-        return self.rows * self.pitch * SIZES[self.element]
+        return self.size * SIZES[self.element]
 
 
 def copy_window(f: Function, window: Window, image: Value, first: Value, to: Value) -> None:
     """Write the copying of rows of an image from row `first` on, which may be outside: zeros."""
     w = window
+    if w.planar:
+        plane = w._replace(channels=1, planar=False)
+        with f.loop(0, w.channels) as channels:
+            source = f.at(image, f.mul(channels.index, w.strides[2]), w.element)
+            target = f.at(to, f.mul(channels.index, w.deep), w.element)
+            copy_window(f, plane, source, first, target)
+        return
     size = SIZES[w.element]
     begin, end = (min(max(c, 0), w.width) for c in w.columns)
     left = min(max(-w.columns[0], 0), w.columns[1] - w.columns[0]) * w.channels
@@ -248,7 +273,7 @@ def copy_window(f: Function, window: Window, image: Value, first: Value, to: Val
 def copy_row(f: Function, w: Window, source: Value, to: Value, columns: int) -> None:
     """Write the copying of some pixels of a row so that they are dense, channels innermost."""
     size, (_, across, deep) = SIZES[w.element], w.strides
-    if deep == 1 and across == w.channels:
+    if across == w.channels and (deep == 1 or w.channels == 1):
         move(f, source, to, columns * w.channels * size)
     elif deep == 1 and w.channels > 1:
         with f.loop(0, columns) as pixels:

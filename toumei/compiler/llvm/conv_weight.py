@@ -110,8 +110,18 @@ def window(spec: ConvSpec, band: int) -> Window:
     rows, columns = reach(spec, 0, band), reach(spec, 1, spec.ow)
     channels = spec.c if apart(spec) else pseudo(spec)[1]
     return Window(
-        spec.dtype, spec.h, spec.w, channels, spec.x[1:], rows[1] - rows[0], columns
+        spec.dtype, spec.h, spec.w, channels, spec.x[1:], rows[1] - rows[0], columns, planar(spec)
     )  # fmt: skip
+
+
+def planar(spec: ConvSpec) -> bool:
+    """Tell whether a copy of x has the channels outermost, as x has."""
+    return spec.x[2] == 1 and not channel_unit(spec) and not apart(spec)
+
+
+def channel_unit(spec: ConvSpec) -> bool:
+    """Tell whether the channels of a pixel, of one group, are side by side in x."""
+    return spec.x[3] == 1 or (pseudo(spec)[1] == 1 and not apart(spec))
 
 
 def window_y(spec: ConvSpec, band: int) -> Window:
@@ -120,32 +130,31 @@ def window_y(spec: ConvSpec, band: int) -> Window:
     return Window(spec.dtype, spec.oh, spec.ow, channels, spec.y[1:], band, (0, spec.ow))
 
 
-def grid(spec: ConvSpec, pixel: int, pitch: int) -> Grid:
-    """Return the positions, given the distances of x's pixels and rows."""
+def grid(spec: ConvSpec, pitch: int, pixel: int, deep: int) -> Grid:
+    """Return the positions, given the distances of x's rows, pixels and channels."""
     (rows, taps), (down, across) = spec.kernel, spec.dilation
     channels = pseudo(spec)[1]
     if apart(spec):
         return Grid((1, 0), (rows, down * pitch), (taps, across * pixel))
-    if across == 1 and pixel == channels:
+    if across == 1 and pixel == channels and (deep == 1 or channels == 1):
         return Grid((1, 0), (rows, down * pitch), (taps * channels, 1))
-    return Grid((rows, down * pitch), (taps, across * pixel), (channels, 1))
+    return Grid((rows, down * pitch), (taps, across * pixel), (channels, deep))
 
 
 @functools.lru_cache(maxsize=512)
 def choose(spec: ConvSpec, target: Target) -> Plan:
     """Return a plan: the register tile that should need the fewest cycles, and chunks."""
-    lanes, size = target.lanes(spec.dtype), SIZES[spec.dtype]
+    lanes = target.lanes(spec.dtype)
     columns = pseudo(spec)[2]
     ends = [reach(spec, i, (spec.oh, spec.ow)[i])[1] for i in range(2)]
     padded = max(spec.padding) > 0 or ends[0] > spec.h or ends[1] > spec.w
-    unit = spec.x[3] == 1 or pseudo(spec)[1] == 1 and not apart(spec)
-    copied = padded or not unit
+    copied = padded or not (channel_unit(spec) or planar(spec))
     whole = window(spec, max(1, spec.oh))
-    shape = grid(spec, whole.channels if copied else spec.x[2], whole.pitch)
+    shape = grid(spec, *((whole.pitch, whole.pixel, whole.deep) if copied else spec.x[1:]))
     tall, wide, vectors = min(
         tiles(shape, target, columns, lanes), key=lambda t: tile_cost(shape, columns, lanes, t)
     )
-    row = max(1, whole.pitch * spec.stride[0] * size)
+    row = max(1, whole.bytes // max(1, whole.rows) * spec.stride[0])
     band = max(1, min(spec.oh, BAND // row))
     images = 1
     if band >= spec.oh:
@@ -155,7 +164,7 @@ def choose(spec: ConvSpec, target: Target) -> Plan:
     piece = -(-spec.oh // max(1, -(-spec.oh // piece))) or 1
     band = max(1, band // piece) * piece
     visits = -(-spec.n // images) * -(-spec.oh // band)
-    few = sums_size(spec, target) * size > LARGE
+    few = sums_size(spec, target) * SIZES[spec.dtype] > LARGE
     each = -(-visits // (FEW_CHUNKS if few else CHUNKS))
     return Plan(
         target, tall, wide, vectors, images, band, each, piece, -(-visits // each) if each else 0,
@@ -230,18 +239,18 @@ class Partial:
     def function(self) -> Function:
         f, spec, plan = self.f, self.spec, self.plan
         self.x, self.y, self.parts = f.buffer(0), f.buffer(1), f.buffer(3)
-        self.pixel, self.pitch, self.apart_x = spec.x[2], spec.x[1], spec.x[0]
+        self.image_x, self.pitch, self.pixel, deep = spec.x
         self.y_strides = spec.y[:3]
         if self.window:
             self.copy_x = f.args[3]
-            self.pixel, self.pitch = self.window.channels, self.window.pitch
-            self.apart_x = self.window.rows * self.pitch
+            w = self.window
+            self.image_x, self.pitch, self.pixel, deep = w.size, w.pitch, w.pixel, w.deep
         if self.window_y:
             before = self.window.bytes * plan.images if self.window else 0
             self.copy_y = f.at(f.args[3], before)
             channels, pitch = self.window_y.channels, self.window_y.pitch
-            self.y_strides = (self.window_y.rows * pitch, pitch, channels)
-        self.grid = grid(spec, self.pixel, self.pitch)
+            self.y_strides = (self.window_y.size, pitch, channels)
+        self.grid = grid(spec, self.pitch, self.pixel, deep)
         if items(spec, plan)[0]:
             with f.loop(f.args[1], f.args[2]) as loop:
                 self.item(loop.index)
@@ -278,7 +287,7 @@ class Partial:
         top = f.mul(row, spec.stride[0])
         if self.window:
             above = f.sub(top, spec.padding[0])
-            x = self.copied(self.window, images, (x, spec.x[0]), (self.copy_x, self.apart_x), above)
+            x = self.copied(self.window, images, (x, spec.x[0]), (self.copy_x, self.image_x), above)
         else:
             x = f.at(x, f.mul(top, self.pitch), self.element)
         if self.window_y:
@@ -304,7 +313,7 @@ class Partial:
         down, across = self.spec.stride
         return joined(
             [
-                Level(images, self.apart_x, self.y_strides[0]),
+                Level(images, self.image_x, self.y_strides[0]),
                 Level(rows, down * self.pitch, self.y_strides[1]),
                 Level(self.spec.ow, across * self.pixel, self.y_strides[2]),
             ]
@@ -389,7 +398,7 @@ class Partial:
         cells = [(a, b) for a in range(shape[0]) for b in range(shape[1])]
         offsets = tuple(a * outer[1] + b * inner[1] for a, b in cells)
         last = levels[-1]
-        unroll = unrolling(offsets, last.count, last.x, len(cells) * vectors)
+        unroll = unrolling(offsets, last.turns, last.x, len(cells) * vectors)
         form = "apart" if apart(self.spec) else "sums"
         kind = Tile(self.element, self.lanes, offsets, vectors, form, mask, True, unroll)
         pad = pad_channels(self.spec, self.plan.target)
@@ -495,16 +504,15 @@ class Combine:
             epilogue(f, value, row, f.add(first, start), batch, mask)
 
         if isinstance(count, int):
-            whole: Value | int = count // lanes * lanes
-        else:
-            whole = f.mul(f.udiv(count, lanes), lanes)
+            full = count // lanes * lanes
+            with f.loop(0, full, lanes) as loop:
+                vectors(loop.index, None)
+            if full < count:
+                vectors(f.const("i64", full), first_lanes(f, lanes, count - full))
+            return
+        whole = f.mul(f.udiv(count, lanes), lanes)
         with f.loop(0, whole, lanes) as loop:
             vectors(loop.index, None)
-        if isinstance(count, int):
-            if count % lanes:
-                vectors(f.const("i64", whole), first_lanes(f, lanes, count % lanes))
-            return
-        assert isinstance(whole, Value)
         with f.when(f.compare("ne", whole, count)):
             left = f.splat("i64", f.sub(count, whole), lanes)
             vectors(whole, f.compare("slt", f.iota(lanes), left))

@@ -318,6 +318,16 @@ class Function:
         self.locals.append(f"  {place.name} = alloca i8, i64 {size}, align 64")
         return place
 
+    def table(self, element: str, numbers: Sequence[float]) -> Value:
+        """Return the address of constant numbers."""
+        self.count += 1
+        place = Value(f"@{self.name}.table{self.count}", "ptr")
+        text = ", ".join(f"{element} {number(element, n)}" for n in numbers)
+        kind = f"[{len(numbers)} x {element}]"
+        line = f"{place.name} = private unnamed_addr constant {kind} [{text}], align 64"
+        self.declarations[line] = None
+        return place
+
     def atomic_load(self, place: Value, kind: str = "i64", order: str = "acquire") -> Value:
         """Load what another thread may be writing: "monotonic", "acquire", "seq_cst"."""
         return self.emit(f"load atomic {kind}, ptr {place.name} {order}, align {SIZES[kind]}", kind)

@@ -24,7 +24,9 @@ class Here:
         f, spec, arrays: the function that is being written, and what it works on.
         step, row, column: of the states; indices.  Without a step: before the first one.
         held: where the row of an array in scratch memory begins, by name.
-        first: whether nothing ran before this step; for gradients only.
+        ahead: how many steps from here the one is that comes next.
+        first: whether nothing ran before this step; for gradients only, where scratch memory holds
+            the first states by their names.
     """
 
     def __init__(
@@ -36,10 +38,12 @@ class Here:
         row: Value,
         column: Value,
         held: dict[str, Value],
+        ahead: int = 0,
         first: Value | None = None,
     ) -> None:
         self.f, self.spec, self.arrays, self.held = f, spec, arrays, held
         self.step, self.row, self.column, self.first = step, row, column, first
+        self.ahead = ahead
         self.mask = tail_mask(f, spec.lanes, column, spec.hidden)
         self.running = self._running() if spec.masked and step is not None else None
 
@@ -60,7 +64,16 @@ class Here:
 
     def load(self, name: str, part: int = 0) -> Vec:
         """Return what an array holds for these states; `part` counts gates."""
-        return self.vec(self.load_from(self.at_row(name), part, self.arrays.stride(name)))
+        row, stride = self.at_row(name), self.arrays.stride(name)
+        if stride == 1:
+            self.fetch(name, row, part, write=False)
+        return self.vec(self.load_from(row, part, stride))
+
+    def fetch(self, name: str, row: Value, part: int, write: bool) -> None:
+        """Have the same part of the next step brought into the cache."""
+        f, memory, kind = self.f, self.arrays.memory[name], self.spec.dtype
+        offset = part * self.spec.hidden + self.ahead * memory.strides[0]
+        f.prefetch(f.at(f.at(row, self.column, kind), offset, kind), write, near=2)
 
     def load_from(self, row: Value, part: int, stride: int) -> Value:
         """Load these states' part of a row."""
@@ -77,8 +90,9 @@ class Here:
 
     def store(self, value: Vec, name: str, part: int = 0) -> None:
         """Write what an output holds for these states."""
-        f, kind = self.f, self.spec.dtype
-        row = f.at(self.at_row(name), part * self.spec.hidden, kind)
+        f, kind, row = self.f, self.spec.dtype, self.at_row(name)
+        self.fetch(name, row, part, write=True)
+        row = f.at(row, part * self.spec.hidden, kind)
         store_maybe(f, value.value, f.at(row, self.column, kind), self.mask)
 
     def recall(self, name: str) -> Vec:
@@ -87,7 +101,14 @@ class Here:
         return self.vec(self.f.load(place, self.spec.kind))
 
     def hold(self, value: Vec, name: str) -> None:
+        """Write what scratch memory holds for these states."""
         self.f.store(value.value, self.f.at(self.held[name], self.column, self.spec.dtype))
+
+    def hold_gate(self, value: Vec, part: int) -> None:
+        """Write the gradient of w_hh·h for a gate of these states."""
+        f, kind = self.f, self.spec.dtype
+        row = f.at(self.held["gates"], part * self.spec.hidden, kind)
+        store_maybe(f, value.value, f.at(row, self.column, kind), self.mask)
 
     def if_running(self, value: Vec, other: Vec) -> Vec:
         """Return a value, or the other one where the sequence doesn't run at this step."""
@@ -102,26 +123,30 @@ class Cell:
     The first state, h, is held in scratch memory as "h", to be read, and "next", to be written.
     """
 
-    initial: ClassVar[tuple[str, ...]] = ("h0",)  # the first states, in the order of `held`
-    held: ClassVar[tuple[str, ...]] = ("h",)
+    initial: ClassVar[tuple[str, ...]] = ("h0",)  # the first states
+    held: ClassVar[tuple[str, ...]] = ("h",)  # the states in scratch memory, in the same order
     inputs: ClassVar[tuple[str, ...]]
     outputs: ClassVar[tuple[str, ...]]
     grad_inputs: ClassVar[tuple[str, ...]]
     grad_outputs: ClassVar[tuple[str, ...]]
-    before: ClassVar[str | None] = None  # the first state that the backward step asks for
-    keeps: bool = False  # whether ∂h has a part beside the product, without a mask too
 
     def forward(self, here: Here, sums: Sequence[Vec]) -> None:
         """Write a step, given w_hh·h of each gate."""
         raise NotImplementedError
 
-    def backward(self, here: Here, dh: Vec) -> Vec | None:
-        """Write a step backwards; return what of ∂h reaches the past beside the product."""
+    def backward(self, here: Here, dh: Vec, before: Vec) -> Vec | None:
+        """Write a step backwards, given ∂h and the h before the step.
+
+        The gradients of gx go into "dgx", those of w_hh·h into scratch memory.
+        Returns what of ∂h reaches the past beside the product; None: nothing, ever.
+        """
         raise NotImplementedError
 
-    def weight_grad(self) -> str:
-        """Return the array that the gradient of w_hh is a product with."""
-        return "dgx"
+
+def give(here: Here, value: Vec, part: int) -> None:
+    """Write the gradient of a gate: the same for gx and for w_hh·h."""
+    here.store(value, "dgx", part)
+    here.hold_gate(value, part)
 
 
 class Lstm(Cell):
@@ -131,7 +156,6 @@ class Lstm(Cell):
     outputs = ("ys", "cs", "zs")
     grad_inputs = ("g_ys", "g_cs", "w_hh", "h0", "c0", "ys", "cs", "zs")
     grad_outputs = ("dgx", "dw", "dh0", "dc0")
-    before = "c0"
 
     def forward(self, here: Here, sums: Sequence[Vec]) -> None:
         z = [here.load("gx", k) + s for k, s in enumerate(sums)]
@@ -148,7 +172,7 @@ class Lstm(Cell):
         here.store(h, "ys")
         here.store(c, "cs")
 
-    def backward(self, here: Here, dh: Vec) -> Vec | None:
+    def backward(self, here: Here, dh: Vec, before: Vec) -> Vec | None:
         i, f, g, o = (here.load("zs", k) for k in range(4))
         tanh_c = tanh(here.load("cs"))
         dc = here.recall("dc") + here.load("g_cs")
@@ -161,7 +185,7 @@ class Lstm(Cell):
         )
         zero = here.zero()
         for k, slope in enumerate(slopes):
-            here.store(here.if_running(slope, zero), "dgx", k)
+            give(here, here.if_running(slope, zero), k)
         here.hold(here.if_running(through * f, dc), "dc")
         return None if here.running is None else here.if_running(zero, dh)
 
@@ -171,8 +195,6 @@ class Gru(Cell):
     outputs = ("ys", "zs")
     grad_inputs = ("g_ys", "w_hh", "h0", "ys", "zs")
     grad_outputs = ("dgx", "dw", "db", "dh0")
-    before = "h0"
-    keeps = True
 
     def forward(self, here: Here, sums: Sequence[Vec]) -> None:
         hidden = [s + self._bias(here, k) for k, s in enumerate(sums)]
@@ -191,20 +213,17 @@ class Gru(Cell):
         f, stride = here.f, here.arrays.stride("b_hh")
         return here.vec(here.load_from(f.buffer(here.arrays.index["b_hh"]), part, stride))
 
-    def backward(self, here: Here, dh: Vec) -> Vec | None:
+    def backward(self, here: Here, dh: Vec, before: Vec) -> Vec | None:
         r, z, n, m = (here.load("zs", k) for k in range(4))
         d_n = (1 - z) * (1 - n * n) * dh
         d_r = d_n * m * r * (1 - r)
-        d_z = (here.load_before("ys", "h0") - n) * z * (1 - z) * dh
+        d_z = (before - n) * z * (1 - z) * dh
         zero = here.zero()
-        for k, value in enumerate((d_r, d_z, d_n)):
-            here.store(here.if_running(value, zero), "dgx", k)
-        for k, value in enumerate((d_r, d_z, d_n * r)):
-            here.store(here.if_running(value, zero), "dgh", k)
+        for k, value in enumerate((d_r, d_z)):
+            give(here, here.if_running(value, zero), k)
+        here.store(here.if_running(d_n, zero), "dgx", 2)
+        here.hold_gate(here.if_running(d_n * r, zero), 2)
         return here.if_running(dh * z, dh)
-
-    def weight_grad(self) -> str:
-        return "dgh"
 
 
 class Rnn(Cell):
@@ -224,8 +243,8 @@ class Rnn(Cell):
         here.hold(h, "next")
         here.store(h, "ys")
 
-    def backward(self, here: Here, dh: Vec) -> Vec | None:
+    def backward(self, here: Here, dh: Vec, before: Vec) -> Vec | None:
         y, zero = here.load("ys"), here.zero()
         slope = where(y > 0, y.const(1.0), 0.0) if self.relu else 1 - y * y
-        here.store(here.if_running(dh * slope, zero), "dgx")
+        give(here, here.if_running(dh * slope, zero), 0)
         return None if here.running is None else here.if_running(zero, dh)

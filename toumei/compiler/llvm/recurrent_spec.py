@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .ir import SIZES, Function, Value, vector
 from .kernel import Memory
-from .matmul_plan import chains_for, fits, step_cycles
+from .matmul_plan import NARROW, PANEL, chains_for, fits, step_cycles
 from .matmul_tile import Tile, load_maybe
 from .target import Target
 
@@ -84,6 +85,7 @@ class Panels:
         parts: gates that a group holds.
         wide: vectors of each.
         depth: k.
+        piece: how much of k the tiles go through at a time.
         groups: how many groups there are.
     """
 
@@ -91,11 +93,16 @@ class Panels:
     parts: int
     wide: int
     depth: int
+    piece: int
     groups: int
 
     @property
     def vectors(self) -> int:
         return self.parts * self.wide
+
+    @property
+    def pieces(self) -> int:
+        return max(1, -(-self.depth // self.piece))
 
     def numbers(self, lanes: int) -> int:
         """Return how many numbers all the groups take."""
@@ -111,21 +118,30 @@ class Panels:
         )
 
 
-def choose_panels(spec: LoopSpec, parts: int, depth: int) -> Panels:
-    """Return the panels and the tile that promise to be the fastest."""
-    best: tuple[float, Panels] | None = None
-    for wide in range(1, max(1, min(4 // parts, spec.vectors)) + 1):
-        for rows in range(1, max(1, spec.least_rows) + 1):
-            if rows > 1 and not fits(spec.target, rows, parts * wide):
-                break
-            groups = -(-spec.vectors // wide)
-            tiles = groups * -(-spec.most_rows // rows)
-            far = 0.25 * parts * wide  # the weights come from the second cache
-            cost = tiles * (step_cycles(rows, parts * wide) + far)
-            if best is None or cost < best[0]:
-                best = cost, Panels(rows, parts, wide, depth, groups)
-    assert best is not None
-    return best[1]
+def choose_panels(spec: LoopSpec, parts: int, depth: int, cut: bool) -> Panels:
+    """Return the panels and the tile that promise to be the fastest.
+
+    Args:
+        parts: gates that are computed side by side.
+        depth: k.
+        cut: whether k may be cut into pieces, so that what a tile reads stays in the first cache.
+    """
+
+    def cost(rows: int, wide: int) -> float:
+        tiles = -(-spec.vectors // wide) * -(-spec.most_rows // rows)
+        return tiles * step_cycles(rows, parts * wide) * NARROW[parts * wide]
+
+    found = [
+        (cost(rows, wide), rows, wide)
+        for wide in range(1, max(1, min(4 // parts, spec.vectors)) + 1)
+        for rows in range(1, max(1, spec.least_rows) + 1)
+        if rows == 1 or fits(spec.target, rows, parts * wide)
+    ]
+    _, rows, wide = min(found)
+    most = PANEL // (parts * wide * spec.lanes * SIZES[spec.dtype])
+    pieces = max(1, -(-depth // most)) if cut else 1
+    piece = max(1, -(-depth // pieces))
+    return Panels(rows, parts, wide, depth, piece, -(-spec.vectors // wide))
 
 
 # --- memory ---
@@ -189,25 +205,24 @@ def load_row(f: Function, spec: LoopSpec, row: Value, column: Value, stride: int
 
 
 class Scratch:
-    """Arrays of a block's rows in the thread's own memory, whole vectors each.
+    """Arrays in the thread's own memory, whose rows are whole vectors.
 
     Args:
         spec: the loop.
-        pitch: numbers from row to row.
-        names: of the arrays.
-        extra: numbers in a row of one more array, "sums".
+        arrays: rows, and numbers from row to row, by name.
     """
 
-    def __init__(self, spec: LoopSpec, pitch: int, names: Sequence[str], extra: int = 0) -> None:
-        self.spec, self.pitch, self.extra = spec, pitch, extra
-        self.index = {name: i for i, name in enumerate([*names, "sums"])}
-
-    @property
-    def bytes(self) -> int:
-        numbers = (len(self.index) - 1) * self.pitch + self.extra
-        return self.spec.most_rows * numbers * SIZES[self.spec.dtype]
+    def __init__(self, spec: LoopSpec, arrays: Mapping[str, tuple[int, int]]) -> None:
+        self.spec = spec
+        self.pitch = {name: pitch for name, (_, pitch) in arrays.items()}
+        ends = list(itertools.accumulate(rows * pitch for rows, pitch in arrays.values()))
+        self.offset = dict(zip(arrays, [0, *ends], strict=False))
+        self.bytes = ends[-1] * SIZES[spec.dtype]
 
     def place(self, f: Function, name: str) -> Value:
         """Return where an array begins."""
-        offset = self.index[name] * self.spec.most_rows * self.pitch
-        return f.at(f.args[3], offset, self.spec.dtype)
+        return f.at(f.args[3], self.offset[name], self.spec.dtype)
+
+    def row(self, f: Function, name: str, place: Value, row: Value) -> Value:
+        """Return where a row of an array begins that begins at a place."""
+        return f.at(place, f.mul(row, self.pitch[name]), self.spec.dtype)

@@ -22,10 +22,10 @@ def merge_equal_calls(graph: Graph) -> Graph:
     calls: list[Call] = []
     for call in graph.calls:
         inputs = tuple(same.get(v, v) for v in call.inputs)
-        key = (call.op.token(), inputs)
-        earlier = known.get(key)
+        made = (call.op.token(), inputs)
+        earlier = known.get(made)
         if earlier is None or isinstance(call.op, Random):
-            known[key] = call.outputs
+            known[made] = call.outputs
             calls.append(replace(call, inputs=inputs))
         else:
             same.update(zip(call.outputs, earlier, strict=True))

@@ -16,4 +16,5 @@ def drop_unused(graph: Graph) -> Graph:
             needed.update(call.inputs)
             kept.append(call)
     constants = {v: a for v, a in graph.constants.items() if v in needed}
-    return replace(graph, calls=tuple(reversed(kept)), constants=constants)
+    states = tuple(s for s in graph.states if s in needed)
+    return replace(graph, calls=tuple(reversed(kept)), constants=constants, states=states)

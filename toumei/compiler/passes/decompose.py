@@ -8,7 +8,8 @@ from ...config import grad_mode
 from ...op import Composite
 from ...tape import wrap
 from ..graph import Call, Graph
-from ..trace import Symbol, Trace, tracing
+from ..symbol import Symbol
+from ..trace import Trace, tracing
 
 #: Composites that have kernels of their own.
 WHOLE = frozenset({"LstmLoop", "LstmLoopGrad", "GruLoop", "GruLoopGrad", "RnnLoop", "RnnLoopGrad"})
@@ -38,6 +39,7 @@ def _decompose_once(graph: Graph) -> Graph:
                 continue
             before = len(trace.calls)
             tensors = [wrap(Symbol(trace.specs[v], v, trace)) for v in inputs]
+            assert isinstance(call.op, Composite)
             found = call.op.decompose(*tensors)
             outs = found if type(found) is tuple else (found,)
             same.update(

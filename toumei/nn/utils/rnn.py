@@ -17,9 +17,9 @@ from ...errors import ModuleError
 from ...op import Array
 from ...ops import cat, stack, where
 from ...ops.recurrent import mask_of
-from ...ops.shape import numbers_of
 from ...tape import operand, spec_of
 from ...tensor import Tensor
+from ...traced import known, numbers_of
 
 __all__ = [
     "PackedSequence",
@@ -177,7 +177,7 @@ class PackedSequence:
 
 def _integers(name: str, values: Any) -> Array:
     """Return the numbers of a list or tensor of integers."""
-    array = values._data if isinstance(values, Tensor) else np.asarray(values)
+    array = numbers_of(name, values) if isinstance(values, Tensor) else np.asarray(values)
     if not isinstance(array, np.ndarray) or array.ndim != 1:
         raise ModuleError(f"{name} must be a list of integers, got {values!r:.60}")
     if array.dtype.kind == "f" and (array != np.floor(array)).any():
@@ -261,7 +261,7 @@ def pad_packed_sequence(
         ValueError: `total_length` is less than the longest sequence.
     """
     padded, lengths = sequence.padded, sequence.lengths
-    if total_length is None or isinstance(lengths._data, np.ndarray):
+    if total_length is None or known(lengths):
         longest = int(numbers_of("pad_packed_sequence without total_length", lengths).max())
         if total_length is not None and total_length < longest:
             raise ValueError(
