@@ -9,6 +9,9 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
+from toumei.compiler.llvm import pooling as pooling_kernels
+from toumei.compiler.llvm.ir import Function, Value
+from toumei.compiler.llvm.matmul import as_value
 from toumei.compiler.llvm.pooling import KERNELS
 from toumei.ops import pooling
 from toumei.ops.pooling import MaxPool, MaxTaps, Pooling, PutTaps, SumWindows
@@ -16,6 +19,10 @@ from toumei.ops.pooling import MaxPool, MaxTaps, Pooling, PutTaps, SumWindows
 from .kernels import TARGETS, Runner, each_target, memory, spaced, untouched
 
 FORWARD = ("MaxPool", "MaxTaps", "TakeTaps", "SumWindows", "TapIndices")
+KINDS = {
+    "MaxPool": "max", "SumWindows": "sum", "PutTaps": "put", "SpreadWindows": "spread",
+    "TakeTaps": "take",
+}  # fmt: skip
 
 # sizes, kernel, stride, padding, dilation, lead
 SHAPES: list[tuple[Any, ...]] = [
@@ -153,3 +160,42 @@ def test_what_has_no_kernel_says_so() -> None:
     for op, x in cases:
         generator = KERNELS[type(op).__name__]
         assert generator("op", op, [memory(x)], [memory(x)], TARGETS[0]) is None
+
+
+@pytest.mark.parametrize("name", ["MaxPool", "SumWindows", "PutTaps", "SpreadWindows", "TakeTaps"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_epilogue(name: str, channels_last: bool) -> None:
+    """It is told where the results stand: it adds a number that depends on the place."""
+    *fields, lead = SHAPES[2]
+    op: Any = getattr(pooling, name)(*fields)
+    order = orders(4, 2)[channels_last]
+    inputs = [laid(x, order, 0) for x in arguments(op, lead, np.float32, 6)]
+    expected = op.forward(np, *inputs)
+    marks = np.arange(expected.size, dtype="f4").reshape(expected.shape)
+    out, twice = (laid(np.zeros_like(marks), order, 0) for _ in range(2))
+    found = laid(marks, order, 0)
+    arrays = [*inputs, out, found, twice]
+    spec = pooling_kernels.spec_of(KINDS[name], op, [memory(x) for x in arrays[:-2]])
+    assert spec is not None
+    strides = [n // 4 for n in out.strides]
+
+    def epilogue(f: Function, results: Value, spot: pooling_kernels.Spot) -> None:
+        lead_, row, column, channel = (as_value(f, x) for x in spot[:4])
+        if channels_last:
+            at = [lead_, channel, row, column]
+        else:  # the lead is batch and channel
+            at = [f.udiv(lead_, lead[1]), f.urem(lead_, lead[1]), row, column]
+        offset = f.const("i64", 0)
+        for n, step in zip(at, strides, strict=True):
+            offset = f.add(offset, f.mul(n, step))
+        first = len(inputs)
+        mark = f.load(f.at(f.buffer(first + 1), offset, "float"), results.type)
+        f.store(results, f.at(f.buffer(first), offset, "float"))
+        f.store(f.fadd(results, mark), f.at(f.buffer(first + 2), offset, "float"))
+
+    def generate(name: str, *_: Any) -> Any:
+        return pooling_kernels.emit(name, spec, TARGETS[0], epilogue)
+
+    Runner(generate, op, inputs, [out], TARGETS[0])(*arrays)
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(twice, expected + marks)

@@ -19,19 +19,27 @@ from .kernel import Generator, Kernel, Memory
 from .matmul import Number, add, as_value, mul
 from .nest import vectors
 from .pooling_back import Back
-from .pooling_loops import UNROLLED_LOADS, Pool, load_taps, number_vector
+from .pooling_loops import UNROLLED_LOADS, Epilogue, Pool, Spot, load_taps, number_vector
 from .pooling_spec import PoolSpec, Window, spec_of
 from .target import Target
 
-__all__ = ["KERNELS", "PoolSpec", "Window", "emit", "spec_of"]
+__all__ = ["KERNELS", "Epilogue", "PoolSpec", "Spot", "Window", "emit", "spec_of"]
 
 State = list[Value]
 
 
-def emit(name: str, spec: PoolSpec, target: Target) -> list[Kernel]:
-    """Write the kernel of a pooling op."""
+def emit(
+    name: str, spec: PoolSpec, target: Target, epilogue: Epilogue | None = None
+) -> list[Kernel]:
+    """Write the kernel of a pooling op.
+
+    Args:
+        name, spec, target: of the kernel, what it computes, and for which processor.
+        epilogue: what becomes of the results, vector by vector, instead of being stored; not of
+            numbers of taps and of indices.
+    """
     writers: dict[str, type[Pool]] = {"put": Back, "spread": Back, "indices": Indices}
-    writer = writers.get(spec.kind, Forward)(name, spec, target)
+    writer = writers.get(spec.kind, Forward)(name, spec, target, epilogue)
     return [Kernel(writer.function(), spec.items())]
 
 
@@ -65,28 +73,37 @@ class Forward(Pool):
 
             def body(c: Number, lanes: int) -> None:
                 places = [f.at(p, c, e) for p, e in zip(cells, spec.elements, strict=True)]
-                self.unrolled(f.at(corner, c, self.element), places, lanes)
+                spot = Spot(self.lead, row, loop.index, c, lanes)
+                self.unrolled(f.at(corner, c, self.element), places, spot)
 
             vectors(f, spec.channels, self.lanes, body, max(1, UNROLLED_LOADS // spec.taps))
 
-    def unrolled(self, corner: Value, places: Sequence[Value], lanes: int) -> None:
+    def unrolled(self, corner: Value, places: Sequence[Value], spot: Spot) -> None:
         """Write the taps of a window."""
         f, spec = self.f, self.spec
         down, across = spec.windows
         row_step, column_step = spec.steps[0][0] * down.dilation, spec.steps[0][1] * across.dilation
         state: State = []
-        fold = Fold(f, spec, places, lanes)
+        fold = Fold(f, spec, places, spot.lanes)
         for i in range(down.kernel):
             for j in range(across.kernel):
                 place = f.at(corner, i * row_step + j * column_step, self.element)
-                x, tap = f.load(place, vector(self.element, lanes)), i * across.kernel + j
+                x, tap = f.load(place, fold.kind), i * across.kernel + j
                 state = fold.step(state, x, tap) if state else fold.first(x, tap)
-        fold.store(state)
+        self.end(f, fold, state, spot)
+
+    def end(self, f: Function, fold: Fold, state: State, spot: Spot) -> None:
+        """Write the end of a window: numbers of taps are stored as they are."""
+        if fold.finds:
+            stored = self.spec.elements[-1]
+            f.store(f.cast("trunc", state[1], stored), fold.places[-1])
+        if self.spec.kind != "taps":
+            self.finish(f, state[0], fold.places[1 if self.spec.kind == "max" else -1], spot)
 
     def border(self) -> Function:
         """Return the function for windows that may reach beyond the borders."""
         f, spec = self.new_helper(), self.spec
-        *bases, row, start, stop = f.args
+        _, *bases, lead, row, start, stop = f.args
         down, across = spec.windows
         rows = _Reach(f, down, row)
         with f.loop(start, stop) as loop:
@@ -98,7 +115,8 @@ class Forward(Pool):
                 fold = Fold(f, spec, places, lanes)
                 state = fold.begin(self.first_tap(f, rows, columns))
                 base = f.at(bases[0], c, self.element)
-                fold.store(self.looped(f, fold, state, base, rows, columns))
+                state = self.looped(f, fold, state, base, rows, columns)
+                self.end(f, fold, state, Spot(lead, row, loop.index, c, lanes))
 
             vectors(f, spec.channels, self.lanes, body, 1)
         f.ret()
@@ -124,7 +142,7 @@ class Forward(Pool):
             y = rows.element(f, outer.index)
             with f.loop(columns.first, columns.last, carried=outer.carried) as inner:
                 place = self.place(f, [base], 0, y, columns.element(f, inner.index))
-                x = f.load(place, vector(self.element, fold.lanes))
+                x = f.load(place, fold.kind)
                 tap = f.add(f.mul(outer.index, wide), inner.index)
                 inner.next = fold.step(inner.carried, x, tap)
             outer.next = inner.results
@@ -193,14 +211,6 @@ class Fold:
             return [f.select(f.compare("uno", x, x), x, f.select(larger, x, best))]
         better = f.bits("or", larger, f.compare("uno", x, x))
         return [f.select(better, x, best), f.select(better, self.number(tap), state[1])]
-
-    def store(self, state: State) -> None:
-        """Write the end of a window."""
-        f, last = self.f, len(self.places) - 1
-        if self.finds:
-            f.store(f.cast("trunc", state[1], self.spec.elements[last]), self.places[last])
-        if self.spec.kind != "taps":
-            f.store(state[0], self.places[1 if self.spec.kind == "max" else last])
 
 
 # --- indices ---

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Sequence
 
 from .ir import Function, Value, vector
 from .matmul import Number, add, mul
 from .nest import vectors
-from .pooling_loops import UNROLLED_LOADS, Pool, load_taps, number_vector
+from .pooling_loops import UNROLLED_LOADS, Pool, Spot, load_taps, number_vector
 from .pooling_spec import PoolSpec, Window
 
 
@@ -50,33 +52,32 @@ class Back(Pool):
 
             def body(c: Number, lanes: int) -> None:
                 places = [f.at(p, c, e) for p, e in zip(cells, spec.elements, strict=True)]
-                self.block(places, lanes)
+                self.block(places, Spot(self.lead, top, left, c, lanes))
 
             size = spec.taps + down.stride * across.stride
             vectors(f, spec.channels, self.lanes, body, max(1, UNROLLED_LOADS // size))
 
-    def block(self, places: Sequence[Value], lanes: int) -> None:
+    def block(self, places: Sequence[Value], corner: Spot) -> None:
         """Write the elements of a block, phase by phase."""
         f, spec = self.f, self.spec
         (down, across), (row_step, column_step) = spec.windows, spec.steps[spec.large]
-        sources: dict[tuple[int, int], _Source] = {}  # loaded once for all elements of the block
-        for y in range(down.stride):
-            for x in range(across.stride):
-                total: Value | None = None
-                for i, far in down.reaching(y):
-                    for j, wide in across.reaching(x):
-                        if (far, wide) not in sources:
-                            sources[far, wide] = _Source(f, spec, places, far, wide, lanes)
-                        part = sources[far, wide].part(i * across.kernel + j)
-                        total = part if total is None else f.fadd(total, part)
-                zero = f.const(vector(self.element, lanes), 0.0)
-                place = f.at(places[-1], y * row_step + x * column_step, self.element)
-                f.store(zero if total is None else total, place)
+        load = functools.cache(
+            lambda far, wide: _Source(f, spec, places, far, wide, corner.lanes)
+        )  # for all elements of the block once
+        for y, x in itertools.product(range(down.stride), range(across.stride)):
+            total: Value | None = None
+            for (i, far), (j, wide) in itertools.product(down.reaching(y), across.reaching(x)):
+                part = load(far, wide).part(i * across.kernel + j)
+                total = part if total is None else f.fadd(total, part)
+            zero = f.const(vector(self.element, corner.lanes), 0.0)
+            place = f.at(places[-1], y * row_step + x * column_step, self.element)
+            spot = corner._replace(row=add(f, corner.row, y), column=add(f, corner.column, x))
+            self.finish(f, zero if total is None else total, place, spot)
 
     def border(self) -> Function:
         """Return the function for elements one by one."""
         f, spec = self.new_helper(), self.spec
-        *bases, row, start, stop = f.args
+        _, *bases, lead, row, start, stop = f.args
         down, across = spec.windows
         rows = _Covering(f, down, row)
         with f.loop(start, stop) as loop:
@@ -86,7 +87,8 @@ class Back(Pool):
             def body(c: Number, lanes: int) -> None:
                 starts = [f.at(b, c, e) for b, e in zip(bases, spec.elements, strict=True)]
                 total = self.looped(f, starts, rows, columns, lanes)
-                f.store(total, f.at(cell, c, self.element))
+                spot = Spot(lead, row, loop.index, c, lanes)
+                self.finish(f, total, f.at(cell, c, self.element), spot)
 
             vectors(f, spec.channels, self.lanes, body, 1)
         f.ret()

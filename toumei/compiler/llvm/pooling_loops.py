@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from .ir import Function, Value, vector
 from .matmul import Number, add, as_value, mul, remainder, smaller
@@ -12,6 +13,20 @@ from .target import Target
 from .vec import INTEGER
 
 UNROLLED_LOADS = 16  # of all vectors of a place whose code is written out
+
+
+class Spot(NamedTuple):
+    """Where a vector of results stands: an entry of the dimensions before, a place, channels."""
+
+    lead: Number  # all dimensions but the windows' and the channels', as one; the last is fastest
+    row: Number
+    column: Number
+    channel: Number  # the first of `lanes`; 0 where lanes aren't channels (spec.channels is 1)
+    lanes: int
+
+
+# epilogue(f, results, spot): what becomes of a vector of results; by default it is stored.
+Epilogue = Callable[[Function, Value, Spot], None]
 
 
 def number_vector(f: Function, element: str, number: Number, lanes: int) -> Value:
@@ -31,8 +46,11 @@ def load_taps(f: Function, place: Value, stored: str, element: str, lanes: int) 
 class Pool:
     """A kernel that is being written."""
 
-    def __init__(self, name: str, spec: PoolSpec, target: Target) -> None:
-        self.spec, self.name = spec, name
+    def __init__(
+        self, name: str, spec: PoolSpec, target: Target, epilogue: Epilogue | None = None
+    ) -> None:
+        self.spec, self.name, self.epilogue = spec, name, epilogue
+        self.lead: Number = 0
         self.element = spec.elements[spec.large]
         self.lanes = target.lanes(self.element)
         self.f = Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
@@ -51,12 +69,19 @@ class Pool:
         f, spec, cut = self.f, self.spec, self.spec.cut()
         (top, bottom), (left, right) = spec.grid()
         part, rest = remainder(f, index, -(-(right - left) // cut))
-        row, lead = remainder(f, rest, bottom - top)
-        found = locate(f, lead, spec.lead, [0] * len(spec.elements))
+        row, self.lead = remainder(f, rest, bottom - top)
+        found = locate(f, self.lead, spec.lead, [0] * len(spec.elements))
         bases = [f.at(f.buffer(i), o, spec.elements[i]) for i, o in enumerate(found)]
         start = add(f, mul(f, part, cut), left)
         stop = smaller(f, add(f, start, cut), right)
         self.columns(bases, add(f, row, top), as_value(f, start), as_value(f, stop))
+
+    def finish(self, f: Function, result: Value, place: Value, spot: Spot) -> None:
+        """Write what becomes of a vector of results."""
+        if self.epilogue is None:
+            f.store(result, place)
+        else:
+            self.epilogue(f, result, spot)
 
     def columns(self, bases: Sequence[Value], row: Number, start: Value, stop: Value) -> None:
         raise NotImplementedError
@@ -102,11 +127,11 @@ class Pool:
         if self.helper is None:
             self.helper = self.border()
         with f.when(f.compare("slt", start, stop)):
-            f.call_helper(self.helper, *bases, as_value(f, row), start, stop)
+            lead, at = as_value(f, self.lead), as_value(f, row)
+            f.call_helper(self.helper, f.args[0], *bases, lead, at, start, stop)
 
     def new_helper(self) -> Function:
-        count = len(self.spec.elements)
-        args = [*((f"base{i}", "ptr") for i in range(count)), ("row", "i64")]
-        return Function(
-            f"{self.name}.border", [*args, ("start", "i64"), ("stop", "i64")], private=True
-        )
+        bases = ((f"base{i}", "ptr") for i in range(len(self.spec.elements)))
+        numbers = ((name, "i64") for name in ("lead", "row", "start", "stop"))
+        args = [("buffers", "ptr"), *bases, *numbers]
+        return Function(f"{self.name}.border", args, private=True)
