@@ -9,9 +9,9 @@ For 3 x 3 windows with stride 1, float, channels innermost.  The buffers, by dir
 - "input": the gradient of y, w, the gradient of x, workspace;
 - "weight": x, the gradient of y, the gradient of w, workspace.
 
-The error is about 1e-5 of the root mean square of the result, some times that of a plain sum.
-A NaN or an infinity in x makes NaN of all results of its tile of 4 x 4 pixels (in plain sums, of
-3 x 3 pixels): it spreads further than it should, but not beyond the tile.
+The error is about 1e-5 of the root mean square of the result, a few times that of a plain sum.
+A NaN or an infinity makes NaN of all 4 x 4 results of each tile whose 6 x 6 inputs it is among (in
+a plain sum, of 3 x 3 results): it spreads further than it should, but not beyond these tiles.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from collections.abc import Iterator
 from .conv_spec import ConvSpec
 from .ir import Function, Value
 from .kernel import Kernel
-from .matmul import Epilogue, Place, smaller
+from .matmul import Epilogue, Place, as_value, smaller
 from .matmul_tile import store_maybe
 from .target import Target
 from .winograd_math import POINTS, spread
-from .winograd_plan import DIRECTIONS, SIZE, Plan, supports
+from .winograd_plan import DIRECTIONS, SIZE, Plan, supports, worth
 from .winograd_tiles import (
     ARGS,
     Loader,
     Writer,
     clear,
+    fetch,
     finish,
     products,
     scratch_bytes,
@@ -39,16 +40,29 @@ from .winograd_tiles import (
 )
 from .winograd_weight import chunks, combine, sum_items
 
-__all__ = ["DIRECTIONS", "emit", "place", "store", "supports", "workspace"]
+__all__ = [
+    "DIRECTIONS",
+    "emit",
+    "place_result",
+    "store_result",
+    "supports",
+    "workspace",
+    "worth",
+]
 
 
-def workspace(spec: ConvSpec, direction: str, target: Target) -> int:
-    """Return the bytes of workspace that the kernels need."""
+def workspace(direction: str, spec: ConvSpec, target: Target) -> int:
+    """Return the bytes of workspace that the kernels of a direction share."""
     return Plan(spec, direction, target).workspace()
 
 
 def emit(
-    direction: str, name: str, spec: ConvSpec, target: Target, epilogue: Epilogue | None = None
+    direction: str,
+    name: str,
+    spec: ConvSpec,
+    target: Target,
+    epilogue: Epilogue | None = None,
+    place: Place | None = None,
 ) -> list[Kernel]:
     """Write the kernels of a convolution or of one of its gradients.
 
@@ -60,6 +74,8 @@ def emit(
             stored.  Forward and for the input's gradient, its row is the number of the pixel in
             the image, its column the channel, its batch entry the image.  For the weight's, its
             row is the channel of y, its column the place among the 9 c numbers of that channel.
+        place: where the epilogue writes, if that is laid out like the result: it is fetched into
+            the cache while the sums are computed.  By default with the default epilogue only.
 
     Raises:
         ValueError: there are no such kernels; see `supports`.
@@ -67,20 +83,21 @@ def emit(
     if not supports(spec, direction, target):
         raise ValueError(f"there is no Winograd kernel for {direction!r} of {spec}")
     plan = Plan(spec, direction, target)
-    epilogue = epilogue or store(spec, direction)
+    if epilogue is None:
+        epilogue, place = store_result(spec, direction), place_result(spec, direction)
     if direction == "weight":
         parts = Kernel(chunks(f"{name}_parts", plan), plan.chunks, 1, scratch=scratch_bytes(plan))
         return [parts, Kernel(combine(f"{name}_sum", plan, epilogue), sum_items(plan))]
     return [
         Kernel(weights(f"{name}_weights", plan), plan.source.channels),
-        Kernel(tiles(name, plan, epilogue), plan.blocks, scratch=scratch_bytes(plan)),
+        Kernel(tiles(name, plan, epilogue, place), plan.blocks, scratch=scratch_bytes(plan)),
     ]
 
 
 # --- where results go ---
 
 
-def place(spec: ConvSpec, direction: str, buffer: int = 2) -> Place:
+def place_result(spec: ConvSpec, direction: str, buffer: int = 2) -> Place:
     """Return what tells the place of a result, at its strides, in one of the buffers."""
     if direction == "weight":
         return lambda f, row, column, batch: f.at(
@@ -88,7 +105,7 @@ def place(spec: ConvSpec, direction: str, buffer: int = 2) -> Place:
         )
     strides, width = (spec.y, spec.ow) if direction == "forward" else (spec.x, spec.w)
 
-    def of(f: Function, row: Value, column: Value, batch: Value) -> Value:
+    def place(f: Function, row: Value, column: Value, batch: Value) -> Value:
         image = f.at(f.buffer(buffer), f.mul(batch, strides[0]), "float")
         if strides[1] == width * strides[2]:
             offset = f.mul(row, strides[2])
@@ -97,17 +114,17 @@ def place(spec: ConvSpec, direction: str, buffer: int = 2) -> Place:
             offset = f.add(down, f.mul(f.urem(row, width), strides[2]))
         return f.at(f.at(image, offset, "float"), column, "float")
 
-    return of
+    return place
 
 
-def store(spec: ConvSpec, direction: str, buffer: int = 2) -> Epilogue:
+def store_result(spec: ConvSpec, direction: str, buffer: int = 2) -> Epilogue:
     """Return the epilogue that stores the results, at their strides, into one of the buffers."""
-    of = place(spec, direction, buffer)
+    place = place_result(spec, direction, buffer)
 
     def epilogue(
         f: Function, sums: Value, row: Value, column: Value, batch: Value, mask: Value | None
     ) -> None:
-        store_maybe(f, sums, of(f, row, column, batch), mask)
+        store_maybe(f, sums, place(f, row, column, batch), mask)
 
     return epilogue
 
@@ -115,7 +132,7 @@ def store(spec: ConvSpec, direction: str, buffer: int = 2) -> Epilogue:
 # --- forward and the input's gradient ---
 
 
-def tiles(name: str, plan: Plan, epilogue: Epilogue) -> Function:
+def tiles(name: str, plan: Plan, epilogue: Epilogue, place: Place | None) -> Function:
     """Write the kernel of tiles: transformed, multiplied, transformed back, block by block."""
     f = Function(name, [*ARGS, ("scratch", "ptr")])
     w = Writer(f, plan)
@@ -124,12 +141,13 @@ def tiles(name: str, plan: Plan, epilogue: Epilogue) -> Function:
     loader = Loader(w, plan.source, POINTS, plan.padding, parts)
     with f.loop(begin, end) as items:
         first = f.mul(items.index, plan.group)
-        last = smaller(f, f.add(first, plan.group), plan.units)
-        for unit, tile, following in units(w, first, last):
-            to = w.at(parts["source"], f.mul(tile, plan.sources.row))
-            loader.load(unit, to, plan.sources)
-            count = following
-        products(w, parts["source"], f.buffer(3), parts["result"], count)
+        stop = f.add(first, plan.group)
+        last = as_value(f, smaller(f, stop, plan.units))
+        count = loader.load(first, last, parts["source"], plan.sources)
+        ahead = [fetch(w, plan.source, stop)]
+        if place:
+            ahead.append(fetch(w, plan.result, first, place))
+        products(w, parts["source"], f.buffer(3), parts["result"], count, ahead)
         for unit, tile, _ in units(w, first, last):
             finish(w, unit, w.at(parts["result"], f.mul(tile, plan.results.row)), epilogue)
     f.ret()

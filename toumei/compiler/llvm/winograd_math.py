@@ -27,14 +27,13 @@ _SCALES = tuple(2 * p * (p - q) for p, q in (_SQUARES, _SQUARES[::-1]))
 
 def input_line(f: Function, d: Sequence[Value]) -> list[Value]:
     """Write Bᵀd: coefficient by coefficient, the product of (x - point) over the other points."""
-    both = sum(_SQUARES)  # (x² - a²)(x² - b²) = x⁴ - (a² + b²) x² + 1
-    first = f.fadd(f.fsub(d[0], f.fmul(d[2], both)), d[4])
-    last = f.fadd(f.fsub(d[1], f.fmul(d[3], both)), d[5])
+    both = -sum(_SQUARES)  # (x² - a²)(x² - b²) = x⁴ - (a² + b²) x² + 1
+    first = f.fadd(fused(f, d[2], both, d[0]), d[4])
+    last = f.fadd(fused(f, d[3], both, d[1]), d[5])
     middle = []
     for point, other in zip(PAIRS, _SQUARES[::-1], strict=True):
-        even = f.fsub(d[4], f.fmul(d[2], other))
-        odd = f.fmul(f.fsub(d[3], f.fmul(d[1], other)), point)
-        middle += [f.fadd(even, odd), f.fsub(even, odd)]
+        even, odd = fused(f, d[2], -other, d[4]), fused(f, d[1], -other, d[3])
+        middle += [fused(f, odd, point, even), fused(f, odd, -point, even)]
     return [first, *middle, last]
 
 
@@ -46,11 +45,10 @@ def spread(f: Function, g: Sequence[Value], scaled: bool) -> list[Value]:
     """
     result = [g[0]]
     for point, scale in zip(PAIRS, _SCALES, strict=True):
-        divisor = scale if scaled else 1.0
-        factors = [point**i / divisor for i in range(len(g))]
+        factors = [point**i / (scale if scaled else 1.0) for i in range(len(g))]
         even = weighted(f, g[0::2], factors[0::2])
-        odd = weighted(f, g[1::2], factors[1::2])
-        result += [f.fadd(even, odd), f.fsub(even, odd)]
+        odd = weighted(f, g[1::2], [1.0, point**2])  # over the first one's factor
+        result += [fused(f, odd, sign * factors[1], even) for sign in (1, -1)]
     return [*result, g[-1]]
 
 
@@ -72,6 +70,11 @@ def combine(f: Function, m: Sequence[Value], count: int, scaled: bool) -> list[V
 def weighted(f: Function, terms: Sequence[Value], factors: Sequence[float]) -> Value:
     """Write Σ factor · term."""
     total = terms[0] if factors[0] == 1.0 else f.fmul(terms[0], factors[0])
-    for term, factor in zip(terms[1:], factors[1:], strict=True):
-        total = f.fadd(total, term if factor == 1.0 else f.fmul(term, factor))
+    for term, factor in zip(terms[1:], factors[1:], strict=False):
+        total = f.fadd(total, term) if factor == 1.0 else fused(f, term, factor, total)
     return total
+
+
+def fused(f: Function, a: Value, factor: float, c: Value) -> Value:
+    """Write a · factor + c: one instruction where the processor has it, even if a is used twice."""
+    return f.intrinsic("fmuladd", a.type, a, f.const(a.type, factor), c)

@@ -10,22 +10,29 @@ number of threads.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 from .conv_spec import ConvSpec
-from .matmul_plan import chains_for, fits, step_cycles
+from .matmul_plan import NARROW, chains_for, fits, step_cycles
 from .target import Target
 from .winograd_math import POINTS, STEP
 
 DIRECTIONS = ("forward", "input", "weight")
 SQUARE = POINTS * POINTS
 SIZE = 4  # bytes of a float
-BLOCK = 36  # tiles of a block
+LINE = 64  # bytes of a line of a cache
+BLOCK = 24  # tiles of a block
+LARGE, LARGE_BLOCK = (
+    64 * 64,
+    36,
+)  # numbers of a matrix of the weight; tiles of a block from there on
 CACHE = 1024 * 1024  # bytes of the second cache that a block may take
 SEGMENT = 16  # tiles of a unit, at most: its lines stay in the first cache
 ZEROS = 128 * 1024  # bytes of the row of zeros that stands for rows outside of an image
+WEIGHT_CYCLES = 500  # to transform the nine vectors of a weight, or its gradient back
 CHUNKS = 16  # of the weight's gradient, at most
 
 
@@ -138,8 +145,9 @@ class Plan:
     def group(self) -> int:
         """Units of a block."""
         one = SQUARE * (self.deep + self.wide) * SIZE  # bytes of a tile's transforms
-        tiles = max(8, min(BLOCK, CACHE // one))
-        return max(1, min(self.units, tiles // self.segment))
+        wanted = BLOCK if self.deep * self.wide < LARGE else LARGE_BLOCK
+        tiles = max(8, min(wanted, CACHE // one))
+        return max(1, min(self.units, round(tiles / self.segment)))
 
     @cached_property
     def blocks(self) -> int:
@@ -190,14 +198,17 @@ class Plan:
 
         Rows are tiles; for the weight's gradient they are channels of x.
         """
-        vectors = self.wide // self.lanes
-        best, found = 1e9, (1, 1)
-        for wide in (v for v in (1, 2, 3, 4) if vectors % v == 0):
+        weight = self.direction == "weight"
+        size = self.deep if weight else self.group * self.segment
+        best, found = math.inf, (1, 1)
+        for vectors in (v for v in (1, 2, 3, 4) if self.wide // self.lanes % v == 0):
             for rows in range(1, 25):
-                divides = self.deep if self.direction == "weight" else BLOCK
-                if divides % rows == 0 and fits(self.target, rows, wide):
-                    cost = (step_cycles(rows, wide) + 0.2) / (rows * wide)
-                    best, found = min((best, found), (cost, (rows, wide)))
+                wholly = size % rows == 0 or not weight
+                if wholly and fits(self.target, rows, vectors):
+                    used = size / (-(-size // rows) * rows)
+                    cycles = (step_cycles(rows, vectors) + 0.2) * NARROW[vectors]
+                    cost = cycles / (rows * vectors * used)
+                    best, found = min((best, found), (cost, (rows, vectors)))
         return found
 
     @property
@@ -277,3 +288,16 @@ def supports(spec: ConvSpec, direction: str, target: Target) -> bool:
     plan = Plan(spec, direction, target)
     inner = spec.x[3] == 1 and spec.y[3] == 1
     return inner and plan.zeros * SIZE <= ZEROS
+
+
+def worth(spec: ConvSpec, direction: str, target: Target) -> bool:
+    """Tell whether Winograd's kernels promise to be faster than the plain sums of conv.py."""
+    plan = Plan(spec, direction, target)
+    tiles = spec.n * plan.grid[0] * plan.grid[1]
+    deep, wide = plan.deep // plan.lanes, plan.wide // plan.lanes
+    step = plan.source.channels * wide / 2  # cycles of one product of a tile's numbers
+    products = SQUARE * step / 0.75
+    transforms = (100 + 9 * plan.lanes) * (deep + wide)  # as measured: memory, mostly
+    weights = WEIGHT_CYCLES * plan.source.channels * wide
+    pixels = spec.n * plan.result.rows * plan.result.columns
+    return tiles * (products + transforms) + weights < pixels * 9 * step / 0.85

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from .ir import Function, Value, vector
-from .matmul import Epilogue, Number, add, as_value, mul, remainder, smaller
+from .matmul import Epilogue, Number, Place, add, as_value, mul, remainder, smaller
 from .matmul_tile import Tile, first_lanes, load_maybe, run
 from .winograd_math import POINTS, STEP, combine, input_line, spread
-from .winograd_plan import SIZE, SQUARE, Image, Matrices, Plan
+from .winograd_plan import LINE, SIZE, SQUARE, Image, Matrices, Plan
 
-Line = Callable[[Function, Sequence[Value]], list[Value]]
+Fetch = Callable[[Value], None]  # writes the fetching of a 36th of something, by its number
 
 
 ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]  # of a kernel
@@ -132,17 +132,23 @@ class Loader:
             return input_line(self.w.f, values)
         return spread(self.w.f, values, scaled=False)
 
-    def load(self, unit: Unit, to: Value, matrices: Matrices) -> None:
-        """Write the transformation of a unit.
+    def load(self, first: Value, last: Value, to: Value, matrices: Matrices) -> Value:
+        """Write the transformation of a block; return how many tiles it has.
+
+        Channels are the outer loop: the rows that two units share are still in the first cache.
 
         Args:
-            to: where its first tile goes, in the first of the matrices.
-            matrices: how they lie in memory.
+            first, last: units.
+            to, matrices: where the transformed tiles go.
         """
-        rows = self.rows(unit)
-        for channel, mask in self.w.vectors(self.image.channels):
-            self.down(unit, [self.w.at(row, channel) for row in rows], mask)
-            self.across(unit, self.w.at(to, channel), matrices)
+        w, f = self.w, self.w.f
+        for channel, mask in w.vectors(self.image.channels):
+            for unit, tile, following in units(w, first, last):
+                self.down(unit, [w.at(row, channel) for row in self.rows(unit)], mask)
+                place = w.at(w.at(to, f.mul(tile, matrices.row)), channel)
+                self.across(unit, place, matrices)
+                tiles = following
+        return tiles
 
     def rows(self, unit: Unit) -> list[Value]:
         """Return where the rows begin; one outside of the image is a row of zeros."""
@@ -222,9 +228,13 @@ def larger_of(f: Function, x: Value, y: Value) -> Value:
 
 
 @contextmanager
-def each_matrix(w: Writer, *operands: tuple[Value, Matrices]) -> Iterator[list[Value]]:
+def each_matrix(
+    w: Writer, ahead: Sequence[Fetch], *operands: tuple[Value, Matrices]
+) -> Iterator[list[Value]]:
     """Write a loop over the 36 matrices: give where each operand's begins."""
     with w.f.loop(0, SQUARE) as loop:
+        for piece in ahead:
+            piece(loop.index)
         yield [w.at(base, w.f.mul(loop.index, matrices.step)) for base, matrices in operands]
 
 
@@ -243,13 +253,20 @@ def cells(w: Writer, first: Value, row: int) -> list[Value]:
     return [w.at(first, i * row + v * lanes) for i in range(rows) for v in range(vectors)]
 
 
-def products(w: Writer, a: Value, b: Value, c: Value, tiles: Value) -> None:
-    """Write C = A · B for all matrices: tiles by channels, times channels by channels."""
+def products(w: Writer, a: Value, b: Value, c: Value, tiles: Value, ahead: Sequence[Fetch]) -> None:
+    """Write C = A · B for all matrices: tiles by channels, times channels by channels.
+
+    Args:
+        ahead: what is fetched into the cache meanwhile.
+    """
     f, plan = w.f, w.plan
     width = plan.vectors * plan.lanes
     shape = register_tile(plan, (plan.sources.row, 1), plan.weights.row)
     operands = ((a, plan.sources), (b, plan.weights), (c, plan.results))
-    with each_matrix(w, *operands) as (left, right, sums), f.loop(0, plan.wide, width) as across:
+    with (
+        each_matrix(w, ahead, *operands) as (left, right, sums),
+        f.loop(0, plan.wide, width) as across,
+    ):
         panel, below = w.at(right, across.index), w.at(sums, across.index)
         with f.loop(f.const("i64", 0), tiles, plan.rows, nonempty=True) as down:
             rows = w.at(left, f.mul(down.index, plan.sources.row))
@@ -259,13 +276,18 @@ def products(w: Writer, a: Value, b: Value, c: Value, tiles: Value) -> None:
                 f.store(value, place)
 
 
-def add_products(w: Writer, a: Value, b: Value, c: Value, tiles: Value) -> None:
-    """Write C += Aᵀ · B for all matrices: channels by tiles, times tiles by channels."""
+def add_products(
+    w: Writer, a: Value, b: Value, c: Value, tiles: Value, ahead: Sequence[Fetch]
+) -> None:
+    """Write C += Aᵀ · B for all matrices, as `products`: channels by tiles, tiles by channels."""
     f, plan = w.f, w.plan
     width = plan.vectors * plan.lanes
     shape = register_tile(plan, (1, plan.sources.row), plan.results.row)
     operands = ((a, plan.sources), (b, plan.results), (c, plan.weights))
-    with each_matrix(w, *operands) as (left, right, sums), f.loop(0, plan.wide, width) as across:
+    with (
+        each_matrix(w, ahead, *operands) as (left, right, sums),
+        f.loop(0, plan.wide, width) as across,
+    ):
         panel, below = w.at(right, across.index), w.at(sums, across.index)
         with f.loop(0, plan.deep, plan.rows) as down:
             first = w.at(below, f.mul(down.index, plan.weights.row))
@@ -274,6 +296,37 @@ def add_products(w: Writer, a: Value, b: Value, c: Value, tiles: Value) -> None:
             found = run(f, shape, w.at(left, down.index), panel, tiles, before)
             for value, place in zip(found, places, strict=True):
                 f.store(value, place)
+
+
+def fetch(w: Writer, image: Image, unit: Value, place: Place | None = None) -> Fetch:
+    """Return what fetches the memory of a block into the cache, a 36th at a time.
+
+    The products leave the memory idle, and the transforms wait for it.
+
+    Args:
+        image: where the block is.
+        unit: its first.
+        place: tells where the block will be written; else it is read, from the image's buffer.
+    """
+    f, plan, rows = w.f, w.plan, image.strides[1]
+    contiguous = plan.segments == 1 and image.strides[0] == image.rows * rows
+    share = -(-plan.group * STEP * rows * SIZE // (SQUARE * LINE)) * LINE
+    row, batch = (as_value(f, n) for n in remainder(f, unit, plan.grid[0]))
+    y = f.mul(row, STEP)
+    if place:
+        base = place(f, f.mul(y, image.columns), f.const("i64", 0), batch)
+    else:
+        base = w.at(f.buffer(image.buffer), f.mul(batch, image.strides[0]))
+        base = w.at(base, f.mul(y, rows))
+    how = [Value(n, "i32") for n in ("1" if place else "0", "2", "1")]  # into the second cache
+
+    def piece(number: Value) -> None:
+        if contiguous:
+            place = f.at(base, f.mul(number, share))
+            with f.loop(0, share, LINE) as loop:
+                f.call("llvm.prefetch.p0", "void", f.at(place, loop.index), *how)
+
+    return piece
 
 
 # --- out of the transform domain ---

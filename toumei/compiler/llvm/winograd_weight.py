@@ -18,9 +18,9 @@ from .winograd_tiles import (
     Writer,
     add_products,
     clear,
+    fetch,
     scratch_parts,
     square,
-    units,
 )
 
 
@@ -45,16 +45,13 @@ def chunks(name: str, plan: Plan) -> Function:
 
 def block(w: Writer, first: Value, last: Value, parts: dict[str, Value]) -> None:
     """Write the transformation of a block's units, and their products."""
-    f, plan = w.f, w.plan
+    plan = w.plan
     x = Loader(w, plan.source, POINTS, plan.padding, parts)
     gradient = Loader(w, plan.result, STEP, (0, 0), parts)
-    for unit, tile, following in units(w, first, last):
-        to = w.at(parts["source"], f.mul(tile, plan.sources.row))
-        x.load(unit, to, plan.sources)
-        to = w.at(parts["result"], f.mul(tile, plan.results.row))
-        gradient.load(unit, to, plan.results)
-        count = following
-    add_products(w, parts["source"], parts["result"], parts["sums"], count)
+    count = x.load(first, last, parts["source"], plan.sources)
+    gradient.load(first, last, parts["result"], plan.results)
+    ahead = [fetch(w, image, last) for image in (plan.source, plan.result)]
+    add_products(w, parts["source"], parts["result"], parts["sums"], count, ahead)
 
 
 def bring_back(w: Writer, sums: Value, to: Value) -> None:
