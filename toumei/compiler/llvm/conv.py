@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import conv_direct, conv_pack, conv_plan, conv_weight
+from . import conv_combine, conv_direct, conv_pack, conv_plan, conv_weight, conv_weight_plan
 from .conv_direct import Epilogue
 from .conv_spec import ConvSpec
 from .ir import Function
@@ -89,10 +89,10 @@ def emit_weight(
     name: str, spec: ConvSpec, target: Target, epilogue: Epilogue | None
 ) -> list[Kernel]:
     """Write the kernels of the gradient of the weight."""
-    plan = conv_weight.choose(spec, target)
-    first, second = conv_weight.items(spec, plan)
+    plan = conv_weight_plan.choose(spec, target)
+    first, second = conv_weight_plan.items(spec, plan)
     partial = conv_weight.Partial(f"{name}_parts", spec, plan)
-    combine = conv_weight.Combine(f"{name}_sum", spec, plan, epilogue)
+    combine = conv_combine.Combine(f"{name}_sum", spec, plan, epilogue)
     return [
         Kernel(partial.function(), first, chunk=1, scratch=partial.scratch),
         Kernel(combine.function(), second),
@@ -102,6 +102,6 @@ def emit_weight(
 def workspace(direction: str, spec: ConvSpec, target: Target) -> int:
     """Return the bytes of workspace that the kernels of a direction share."""
     if direction == "weight":
-        return conv_weight.workspace(spec, conv_weight.choose(spec, target))
+        return conv_weight_plan.workspace(spec, conv_weight_plan.choose(spec, target))
     problem = conv_plan.problem(direction, spec)
     return conv_plan.workspace(problem, conv_plan.choose(problem, target))
