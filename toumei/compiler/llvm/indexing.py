@@ -156,7 +156,7 @@ class Writer(Indexer):
     def slice_width(self) -> int:
         """Return how long a piece of a row is: whole vectors, or what fills a line of the cache."""
         least = max(self.lanes, 64 // SIZES[self.spec.element])
-        return -(-self.last.size // (_SLICES * least)) * least
+        return max(1, -(-self.last.size // (_SLICES * least))) * least
 
     def item(self, index: Value, slices: int) -> None:
         f, spec = self.f, self.spec
