@@ -16,10 +16,10 @@ from .kernel import Kernel
 from .matmul_plan import NARROW, fits, step_cycles
 from .matmul_tile import Tile, run, store_maybe
 from .recurrent_cells import Cell, Here
-from .recurrent_loop import Loop
+from .recurrent_loop import Loop, Sums
 from .recurrent_spec import ARGS, Arrays, LoopSpec, Panels, Scratch, tail_mask
 
-KEPT = 128  # rows of gradients that are kept, about
+KEPT = 64  # rows of gradients that are kept, about
 KEPT_BYTES = 320 * 1024  # of them: in the second cache
 
 
@@ -39,12 +39,13 @@ class WeightSums:
             return tiles * (step_cycles(rows, vectors) + 1) * NARROW[vectors]
 
         found = [
-            (cost(rows, vectors), rows, vectors)
+            (cost(rows, vectors), -rows, vectors)
             for vectors in range(1, min(4, spec.vectors) + 1)
             for rows in range(1, min(16, spec.width) + 1)
             if rows == 1 or fits(spec.target, rows, vectors)
         ]
-        return min(found)[1:]
+        _, fewer, vectors = min(found)
+        return -fewer, vectors
 
     @property
     def steps(self) -> int:
@@ -145,17 +146,18 @@ class _Backward(Loop):
         for name in ("gates", "states"):
             held[name] = self.scratch.row(f, name, self.held[name], kept)
         self.cells(index, first, rows, held)
-        pitch = self.scratch.pitch["gates"]
-        out = held["dh"], held["spare"]
-        self.product(rows, held["gates"], pitch, out, self.pitch, start=held["keep"])
+        out = Sums(
+            (held["dh"], held["spare"]), self.pitch, 0, self.weights.gates_pitch, held["keep"]
+        )
+        upcoming = self.step(f.add(index, 1), True)
+        self.product(rows, held["gates"], out, self.regions(upcoming, first))
 
     def cells(self, index: Value, first: Value, rows: Value, places: dict[str, Value]) -> None:
         """Write the gradients of the gates in a step, for all states of a block."""
         f, spec = self.f, self.spec
         step, start = self.step(index, True), f.compare("eq", index, spec.steps - 1)
-        ahead = 1 if spec.reverse else -1
         with self.vectors(rows, places) as (row, column, held):
-            here = Here(f, spec, self.arrays, step, f.add(first, row), column, held, ahead, start)
+            here = Here(f, spec, self.arrays, step, f.add(first, row), column, held, start)
             before = here.load_before("ys", "h0")
             here.hold(before, "states")
             kept = self.cell.backward(here, here.recall("dh") + here.load("g_ys"), before)

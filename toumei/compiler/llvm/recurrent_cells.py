@@ -24,7 +24,6 @@ class Here:
         f, spec, arrays: the function that is being written, and what it works on.
         step, row, column: of the states; indices.  Without a step: before the first one.
         held: where the row of an array in scratch memory begins, by name.
-        ahead: how many steps from here the one is that comes next.
         first: whether nothing ran before this step; for gradients only, where scratch memory holds
             the first states by their names.
     """
@@ -38,12 +37,10 @@ class Here:
         row: Value,
         column: Value,
         held: dict[str, Value],
-        ahead: int = 0,
         first: Value | None = None,
     ) -> None:
         self.f, self.spec, self.arrays, self.held = f, spec, arrays, held
         self.step, self.row, self.column, self.first = step, row, column, first
-        self.ahead = ahead
         self.mask = tail_mask(f, spec.lanes, column, spec.hidden)
         self.running = self._running() if spec.masked and step is not None else None
 
@@ -64,16 +61,7 @@ class Here:
 
     def load(self, name: str, part: int = 0) -> Vec:
         """Return what an array holds for these states; `part` counts gates."""
-        row, stride = self.at_row(name), self.arrays.stride(name)
-        if stride == 1:
-            self.fetch(name, row, part, write=False)
-        return self.vec(self.load_from(row, part, stride))
-
-    def fetch(self, name: str, row: Value, part: int, write: bool) -> None:
-        """Have the same part of the next step brought into the cache."""
-        f, memory, kind = self.f, self.arrays.memory[name], self.spec.dtype
-        offset = part * self.spec.hidden + self.ahead * memory.strides[0]
-        f.prefetch(f.at(f.at(row, self.column, kind), offset, kind), write, near=2)
+        return self.vec(self.load_from(self.at_row(name), part, self.arrays.stride(name)))
 
     def load_from(self, row: Value, part: int, stride: int) -> Value:
         """Load these states' part of a row."""
@@ -91,7 +79,6 @@ class Here:
     def store(self, value: Vec, name: str, part: int = 0) -> None:
         """Write what an output holds for these states."""
         f, kind, row = self.f, self.spec.dtype, self.at_row(name)
-        self.fetch(name, row, part, write=True)
         row = f.at(row, part * self.spec.hidden, kind)
         store_maybe(f, value.value, f.at(row, self.column, kind), self.mask)
 
@@ -129,6 +116,7 @@ class Cell:
     outputs: ClassVar[tuple[str, ...]]
     grad_inputs: ClassVar[tuple[str, ...]]
     grad_outputs: ClassVar[tuple[str, ...]]
+    per_step: ClassVar[tuple[str, ...]] = ("gx", "ys", "cs", "zs", "g_ys", "g_cs", "dgx")
 
     def forward(self, here: Here, sums: Sequence[Vec]) -> None:
         """Write a step, given w_hh·h of each gate."""

@@ -3,8 +3,7 @@
 A work item is a block of the batch's rows, which it takes through all the steps: no thread waits
 for another between two of them.  In each step the block's states are multiplied by the packed
 weights, in register tiles; the sums wait in scratch memory for the cell, which goes through them
-row by row.  Meanwhile the cell has the next step's part of the arrays fetched, which are larger
-than the caches.
+row by row.
 """
 
 from __future__ import annotations
@@ -12,12 +11,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
-from .ir import Function, Value
+from .ir import SIZES, Function, Value
 from .kernel import Kernel
 from .matmul_tile import run, transpose_store
 from .recurrent_cells import Cell, Here
-from .recurrent_spec import ARGS, Arrays, LoopSpec, Panels, Scratch, load_row
+from .recurrent_spec import ARGS, Arrays, LoopSpec, Panels, Scratch, contiguous, load_row
+
+LINE = 64  # bytes that come into a cache together
 
 # --- weights ---
 
@@ -80,6 +82,23 @@ def _pack_gate(
 # --- loops ---
 
 
+class Sums(NamedTuple):
+    """Where the sums of a product go.
+
+    Args:
+        places: one place, and another one of the same size.
+        pitch, part: how far apart rows and gates are there.
+        a_pitch: how far apart A's rows are.
+        start: numbers that the sums begin with, laid out like them; None: zeros.
+    """
+
+    places: tuple[Value, Value]
+    pitch: int
+    part: int
+    a_pitch: int
+    start: Value | None = None
+
+
 class Loop:
     """A kernel that is being written: what both directions share."""
 
@@ -92,6 +111,8 @@ class Loop:
         self.pitch = panels.groups * panels.wide * spec.lanes
         self.packed = self.f.buffer(arrays.index["packed"])
         self.scratch: Scratch
+        steps = [n for n in arrays.index if n in arrays.memory and n in cell.per_step]
+        self.far = [n for n in steps if contiguous(arrays.memory[n])]
 
     @contextmanager
     def items(self) -> Iterator[tuple[Value, Value, Value]]:
@@ -135,16 +156,7 @@ class Loop:
                 value = load_row(f, spec, line, column, self.arrays.stride(source))
                 f.store(value, f.at(held[name], column, spec.dtype))
 
-    def product(
-        self,
-        rows: Value,
-        a: Value,
-        pitch: int,
-        out: tuple[Value, Value],
-        out_pitch: int,
-        part: int = 0,
-        start: Value | None = None,
-    ) -> None:
+    def product(self, rows: Value, a: Value, out: Sums, regions: Sequence[Value]) -> None:
         """Write the product of a block's rows and the packed weights.
 
         The last tile begins early enough to end with the block: some rows may come twice.  So the
@@ -152,40 +164,68 @@ class Loop:
         there to another place.
 
         Args:
-            a, pitch: where A's first row begins, and how far apart its rows are.
-            out: where the sums go, and a place of the same size.
-            out_pitch, part: how far apart rows and gates are there.
-            start: likewise: numbers that the sums begin with; None: zeros.
+            a: where A's first row begins, in scratch memory.
+            out: where the sums go.
+            regions: what each tile has a share of fetched from: see `fetch`.
         """
         f, panels, kind = self.f, self.panels, self.spec.dtype
         across = panels.wide * self.spec.lanes
-        cells = itertools.product(range(panels.rows), range(panels.parts), range(panels.wide))
-        places = [row * out_pitch + gate * part + v * self.spec.lanes for row, gate, v in cells]
-        to, other = out if panels.pieces % 2 else out[::-1]
-        last, tile = f.sub(rows, panels.rows), panels.tile(self.spec, pitch)
+        to, other = out.places if panels.pieces % 2 else out.places[::-1]
+        last = f.sub(rows, panels.rows)
         with f.loop(0, panels.groups) as group:
             b = f.at(self.packed, f.mul(group.index, panels.depth * panels.parts * across), kind)
-            with f.loop(0, panels.pieces, carried=[start or to, to, other]) as pieces:
+            with f.loop(0, panels.pieces, carried=[out.start or to, to, other]) as pieces:
                 source, target, other = pieces.carried
                 k0 = f.mul(pieces.index, panels.piece)
                 left, right = f.at(a, k0, kind), f.at(b, f.mul(k0, panels.parts * across), kind)
+                turn = f.add(f.mul(group.index, panels.pieces), pieces.index)
                 with f.loop(0, rows, panels.rows, nonempty=True) as loop:
+                    self.fetch(
+                        regions, f.add(f.mul(turn, self.tiles), f.udiv(loop.index, panels.rows))
+                    )
                     row = f.select(f.compare("slt", loop.index, last), loop.index, last)
-                    corner = f.add(f.mul(row, out_pitch), f.mul(group.index, across))
-                    held = (
-                        [
-                            f.load(f.at(f.at(source, corner, kind), n, kind), tile.kind)
-                            for n in places
-                        ]
-                        if start
-                        else []
-                    )
-                    sums = run(
-                        f, tile, f.at(left, f.mul(row, pitch), kind), right, self.count(k0), held
-                    )
-                    for n, value in zip(places, sums, strict=True):
-                        f.store(value, f.at(f.at(target, corner, kind), n, kind))
+                    corner = f.add(f.mul(row, out.pitch), f.mul(group.index, across))
+                    ends = [f.at(p, corner, kind) for p in (source, target)]
+                    line = f.at(left, f.mul(row, out.a_pitch), kind)
+                    self.tile(line, right, self.count(k0), out, ends)
                 pieces.next = [target, other, target]
+
+    def tile(
+        self, a: Value, b: Value, count: Value | int, out: Sums, ends: Sequence[Value]
+    ) -> None:
+        """Write a register tile, from the sums so far at one place to those at another."""
+        f, panels, lanes, kind = self.f, self.panels, self.spec.lanes, self.spec.dtype
+        cells = itertools.product(range(panels.rows), range(panels.parts), range(panels.wide))
+        offsets = [row * out.pitch + gate * out.part + v * lanes for row, gate, v in cells]
+        source, target = ([f.at(end, n, kind) for n in offsets] for end in ends)
+        start = [f.load(place, self.spec.kind) for place in source] if out.start else ()
+        sums = run(f, panels.tile(self.spec, out.a_pitch), a, b, count, start)
+        for value, place in zip(sums, target, strict=True):
+            f.store(value, place)
+
+    @property
+    def tiles(self) -> int:
+        """The tiles of a block's rows."""
+        return -(-self.spec.most_rows // self.panels.rows)
+
+    def regions(self, step: Value, first: Value) -> list[Value]:
+        """Return where the block's part of each large array begins at a step."""
+        return [self.arrays.row(self.f, name, step, first) for name in self.far]
+
+    def fetch(self, regions: Sequence[Value], turn: Value) -> None:
+        """Write the fetching of a tile's share of some regions into the second cache.
+
+        A cell takes up its arrays faster than they come from memory; while tiles are computed,
+        memory has nothing to do.
+        """
+        f, size = self.f, SIZES[self.spec.dtype]
+        turns = max(1, self.tiles) * max(1, self.panels.groups) * self.panels.pieces
+        for name, region in zip(self.far, regions, strict=True):
+            width = self.arrays.memory[name].shape[-1]
+            share = -(-self.spec.most_rows * width * size // (LINE * turns))
+            place = f.at(region, f.mul(turn, share * LINE))
+            for n in range(share):
+                f.prefetch(f.at(place, n * LINE), write=False, near=2)
 
     def count(self, k0: Value) -> Value | int:
         """Return how many k a piece has that begins at k0."""
@@ -214,22 +254,22 @@ class _Forward(Loop):
         self.scratch = Scratch(spec, {**held, "sums": (spec.most_rows, self.sums_pitch)})
         f, places = self.f, self.places((*cell.held, "next"))
         self.sums = self.scratch.place(f, "sums")
+        out = Sums((self.sums, self.sums), self.sums_pitch, self.pitch, self.pitch)
         with self.items() as (_, first, rows):
             self.take_initial(first, rows, dict(zip(cell.initial, cell.held, strict=True)))
             states = [places["h"], places["next"]]
             with f.loop(0, spec.steps, carried=states) as steps:
                 h, following = steps.carried
-                self.product(rows, h, self.pitch, (self.sums,) * 2, self.sums_pitch, self.pitch)
-                now = {**places, "h": h, "next": following}
-                self.cells(self.step(steps.index, False), first, rows, now)
+                step = self.step(steps.index, False)
+                self.product(rows, h, out, self.regions(step, first))
+                self.cells(step, first, rows, {**places, "h": h, "next": following})
                 steps.next = [following, h]
 
     def cells(self, step: Value, first: Value, rows: Value, places: dict[str, Value]) -> None:
         """Write a step of all states of a block, given w_hh·h."""
         f, spec = self.f, self.spec
-        ahead = -1 if spec.reverse else 1
         with self.vectors(rows, places) as (row, column, held):
-            here = Here(f, spec, self.arrays, step, f.add(first, row), column, held, ahead)
+            here = Here(f, spec, self.arrays, step, f.add(first, row), column, held)
             line = f.at(self.sums, f.mul(row, self.sums_pitch), spec.dtype)
             line = f.at(line, column, spec.dtype)
             parts = [f.at(line, k * self.pitch, spec.dtype) for k in range(spec.gates)]

@@ -132,12 +132,13 @@ def choose_panels(spec: LoopSpec, parts: int, depth: int, cut: bool) -> Panels:
         return tiles * step_cycles(rows, parts * wide) * NARROW[parts * wide]
 
     found = [
-        (cost(rows, wide), rows, wide)
+        (cost(rows, wide), -rows, wide)
         for wide in range(1, max(1, min(4 // parts, spec.vectors)) + 1)
         for rows in range(1, max(1, spec.least_rows) + 1)
         if rows == 1 or fits(spec.target, rows, parts * wide)
     ]
-    _, rows, wide = min(found)
+    _, fewer, wide = min(found)
+    rows = -fewer
     most = PANEL // (parts * wide * spec.lanes * SIZES[spec.dtype])
     pieces = max(1, -(-depth // most)) if cut else 1
     piece = max(1, -(-depth // pieces))
