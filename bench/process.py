@@ -7,14 +7,16 @@ import json
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent  # where `bench` and `toumei` are imported from
+LIMIT = 900  # seconds for an answer
 
 
-class Failed(Exception):
+class SideError(Exception):
     """A side could not do what it was asked for; the message says why, in one line."""
 
 
@@ -38,7 +40,7 @@ class Process:
         variables: dict[str, str] | None = None,
     ) -> None:
         command = [str(python), "-m", module, str(threads), *arguments]
-        self.errors = tempfile.TemporaryFile("w+", errors="replace")
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed at exit)
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -53,18 +55,23 @@ class Process:
         """Return the answer to a request.
 
         Raises:
-            Failed: the side says so, or it has died.
+            SideError: the side says so, or it has died.
         """
         assert self.process.stdin is not None and self.process.stdout is not None
         line = ""
+        watch = threading.Timer(LIMIT, self.process.kill)
+        watch.start()
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps({"do": do, **request}), file=self.process.stdin, flush=True)
             line = self.process.stdout.readline()
+        watch.cancel()
+        if not line and watch.finished.is_set() and self.process.wait() == -9:
+            raise SideError(f"it has not answered for {LIMIT} s")
         if not line:
-            raise Failed(f"it ended by itself: {self.last_words()}")
+            raise SideError(f"it ended by itself: {self.last_words()}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise Failed(answer["error"].splitlines()[0])
+            raise SideError(answer["error"].splitlines()[0])
         return answer
 
     def last_words(self) -> str:

@@ -56,7 +56,7 @@ ENVIRONMENTS = {
 }
 
 
-class NotInstalled(Exception):
+class InstallError(Exception):
     """A peer's environment could not be made; the message says why, in one line."""
 
 
@@ -73,7 +73,7 @@ def ensure(environment: Environment, say: Callable[[str], None]) -> Path:
         say: shows a line of progress.
 
     Raises:
-        NotInstalled: no network, no space, or no such package for this Python.
+        InstallError: no network, no space, or no such package for this Python.
     """
     if environment.is_ready():
         return environment.python
@@ -96,7 +96,7 @@ def _make(environment: Environment, say: Callable[[str], None]) -> None:
     folder, size = environment.folder, environment.gigabytes
     free = shutil.disk_usage(home()).free / 1e9
     if free < 2.5 * size:  # pip's downloads and unpacked files lie side by side for a while
-        raise NotInstalled(f"{folder} needs {2.5 * size:.1f} GB, {free:.1f} GB are free")
+        raise InstallError(f"{folder} needs {2.5 * size:.1f} GB, {free:.1f} GB are free")
     wanted = ", ".join(environment.requirements)
     say(f"Installing {wanted} into {folder}: once, about {size} GB ({free:.0f} GB are free)")
     shutil.rmtree(folder, ignore_errors=True)
@@ -120,7 +120,7 @@ def _run(command: Sequence[str], say: Callable[[str], None]) -> None:
             last = line.strip() or last
             say(f"  {last[:100]}")
     if process.returncode:
-        raise NotInstalled(last or f"{command[0]} failed")
+        raise InstallError(last or f"{command[0]} failed")
 
 
 def _size(folder: Path) -> int:

@@ -105,9 +105,7 @@ WORKLOADS = {
     "W6": Workload("transformer 2+2 x 128", Rule("Adam", 1e-3), _sentences, dropout=True),
     "W7": Workload("gpt 4 x 128", Rule("AdamW", 1e-3), _text(12)),
     "W8": Workload("vit 6 x 128", Rule("AdamW", 1e-3), _classified(64, 3, 32, 32)),
-    "W9": Workload(
-        "dcgan 28x28", Rule("Adam", 2e-4, {"betas": (0.5, 0.999)}), _digits_and_noise
-    ),
+    "W9": Workload("dcgan 28x28", Rule("Adam", 2e-4, {"betas": (0.5, 0.999)}), _digits_and_noise),
     "W10": Workload("lstm 128 x 64 characters", Rule("Adam", 1e-3), _text(32)),
 }
 
