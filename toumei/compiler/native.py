@@ -65,6 +65,8 @@ class Planner:
         for i, g in enumerate(self.groups):
             if g.host is not None:
                 need.update(r.value for r in g.host.node.reads())
+                if not g.members:  # the kernel writes all of its results
+                    need.update(w.value for w in g.host.node.writes())
             for n in g.nodes():
                 need.update(r.value for r in n.reads() if made.get(r.value, i) != i)
         return need
