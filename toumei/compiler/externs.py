@@ -5,17 +5,18 @@ An op that has none runs its NumPy `forward` between native steps.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from ..op import Array
 from .axes import merge
 from .expr import Read
-from .llvm import conv, matmul, winograd
+from .llvm import conv, drawing, matmul, recurrent, tables, winograd
 from .llvm.conv_spec import ConvSpec
 from .llvm.elements import memory_type
 from .llvm.ir import SIZES
-from .llvm.kernel import Kernel, Memory
+from .llvm.kernel import Generator, Kernel, Memory
 from .llvm.matmul_plan import L2, MatmulSpec, plan
 from .llvm.target import Target
 from .nodes import Extern, Shape
@@ -33,6 +34,7 @@ class Found(NamedTuple):
         buffers: the places of the node's inputs and outputs among the kernel's buffers.
         workspaces: bytes of each buffer that follows these.
         rows: of a batch entry, as an epilogue counts them; 0: it takes none.
+        flagged: whether the last buffer is a number that says that an index is out of range.
     """
 
     key: str
@@ -40,6 +42,7 @@ class Found(NamedTuple):
     buffers: tuple[int, ...]
     workspaces: tuple[int, ...]
     rows: int = 0
+    flagged: bool = False
 
 
 def find(node: Extern, target: Target) -> Found | None:
@@ -223,25 +226,28 @@ def memories(node: Extern) -> tuple[list[Memory], list[Memory]]:
 def _generated(node: Extern, target: Target) -> Found | None:
     """An op whose generator is in one of the tables."""
     op = node.call.op
-    generator = _tables().get(type(op).__name__)
+    name = type(op).__name__
+    generator = _generators().get(name)
     if generator is None:
         return None
     inputs, outputs = memories(node)
     probe = generator("probe", op, inputs, outputs, target)
     if probe is None:
         return None
-    from .llvm import recurrent
-
-    work = (max((k.workspace for k in probe), default=0),)
-    if type(op).__name__ in recurrent.KERNELS:
-        work = tuple(recurrent.workspaces(op, inputs, outputs, target))
+    work = max((k.workspace for k in probe), default=0)
+    works = (work,) if work else ()
+    if name in recurrent.KERNELS:
+        works = tuple(recurrent.workspaces(op, inputs, outputs, target))
     key = f"{op.token()} {inputs} {outputs}"
     places = tuple(range(len(node.inputs) + len(node.outputs)))
-    return Found(key, lambda name, _: generator(name, op, inputs, outputs, target), places, work)
+
+    def write(called: str, _: Epilogue) -> list[Kernel]:
+        return generator(called, op, inputs, outputs, target) or []
+
+    return Found(key, write, places, works, flagged=name in tables.FLAGGED)
 
 
-def _tables() -> dict[str, Any]:
-    from .llvm import drawing, indexing, pooling, recurrent
-
+@functools.cache
+def _generators() -> dict[str, Generator]:
     draws = dict.fromkeys(drawing.RULES, drawing.emit_draw)
-    return {**pooling.KERNELS, **recurrent.KERNELS, **indexing.KERNELS, **draws}
+    return {**tables.KERNELS, **recurrent.KERNELS, **draws}

@@ -8,7 +8,7 @@ kind needs it, or it outlives the step.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -27,16 +27,10 @@ _SLOW = {"add": 1, "sub": 1, "mul": 1, "neg": 1, "where": 1, "cast": 1, "max": 1
 
 
 class Lowering:
-    """A graph being lowered: `exprs` says what each value is so far.
+    """A graph being lowered: `exprs` says what each value is so far."""
 
-    Args:
-        graph: the step.
-        states: the strides of the memory outside of it, in elements.
-    """
-
-    def __init__(self, graph: Graph, states: Mapping[int, Shape]) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.states = dict(states)
         self.specs = dict(graph.specs)
         self.exprs: dict[int, Expr] = {}
         self.nodes: list[Node] = []
@@ -54,10 +48,8 @@ class Lowering:
     def run(self) -> Lowered:
         """Lower every call."""
         graph = self.graph
-        for v in graph.inputs:
+        for v in (*graph.inputs, *graph.states):
             self.exprs[v] = self.read(v)
-        for v in graph.states:
-            self.exprs[v] = Read(v, self.specs[v].dtype, self.states[v])
         for v, array in graph.constants.items():
             same = array.size and (array == array.flat[0]).all()
             self.exprs[v] = (
@@ -146,7 +138,7 @@ class Lowering:
         if v in self.graph.constants and order is None:
             return self.read(v)
         if v in self.homes and not isinstance(e, Read):
-            out = Read(v, self.specs[v].dtype, self.states[self.homes[v]])
+            out = self.read(v)
         elif isinstance(e, Read):
             out = self.read(self.new(self.specs[v]), order)
             out = Read(out.value, out.dtype, dense(shape, order))
@@ -217,16 +209,16 @@ class Lowering:
         made = {w.value: i for i, node in enumerate(self.nodes) for w in node.writes()}
         for state, v in self.graph.writes.items():
             e = self.expr(v)
-            own = isinstance(e, Read) and e.value == v and e.strides == self.states[state]
+            own = e == self.read(v)
             if own and self.homes[v] == state and v in made and reads.get(state, -1) <= made[v]:
                 homes[v] = state
                 continue
             copies.append((state, self._temporary(v)))
-        return Lowered(tuple(self.nodes), self.specs, self.states, results, homes, tuple(copies))
+        return Lowered(tuple(self.nodes), self.specs, results, homes, tuple(copies))
 
     def _temporary(self, v: int) -> int:
         e = self.expr(v)
-        if isinstance(e, Read) and e == self.read(e.value) and e.value not in self.states:
+        if isinstance(e, Read) and e == self.read(e.value) and e.value not in self.graph.states:
             return e.value
         number = self.new(self.specs[v])
         self.compute(self.read(number), self.shape(v), e, self.makers.get(v))
@@ -594,12 +586,6 @@ def biased_convolution(low: Lowering, call: Call) -> Expr:
     return low.scalars.apply("add", low.expr(plain), spread)
 
 
-def lower(graph: Graph, states: Mapping[int, Shape] | None = None) -> Lowered:
-    """Return a graph as nodes.
-
-    Args:
-        graph: the step.
-        states: the strides of the memory outside of it, in elements; by default without gaps.
-    """
-    given = states or {s: dense(graph.specs[s].shape) for s in graph.states}
-    return Lowering(graph, given).run()
+def lower(graph: Graph) -> Lowered:
+    """Return a graph as nodes."""
+    return Lowering(graph).run()

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Array
+from ..errors import OpIndexError
+from ..op import Array, Spec, call_text
 from . import externs
 from .expr import Read
 from .fuse import Kernel as Group
@@ -24,7 +25,10 @@ from .lower import lower
 from .memory import Life, arrange
 from .nest import forwarded, nest_of
 from .nodes import Compute, Extern, Lowered, Shape
-from .passes import PASSES
+
+
+#: The value that stands for the numbers that say that an index is out of range.
+FLAGS = -(10**6)
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Planner:
         self.known: dict[str, list[Kernel]] = {}
         self.functions: list[Function] = []
         self.homes = lowered.homes
+        self.flagged: list[Extern] = []  # ops that may meet an index out of range
         self.works: list[int] = []  # bytes of the kernels' workspaces: values -1, -2 …
         self.stored = self._stored()
 
@@ -60,6 +65,8 @@ class Planner:
         for i, g in enumerate(self.groups):
             if g.host is not None:
                 need.update(r.value for r in g.host.node.reads())
+                if not g.members:  # the kernel writes all of its results
+                    need.update(w.value for w in g.host.node.writes())
             for n in g.nodes():
                 need.update(r.value for r in n.reads() if made.get(r.value, i) != i)
         return need
@@ -97,6 +104,9 @@ class Planner:
             return Stage(group, [], tuple(buffers))
         buffers = [buffers[i] for i in found.buffers]
         buffers += [(self.work(size), 0) for size in found.workspaces]
+        if found.flagged:
+            buffers.append((FLAGS, 8 * len(self.flagged)))
+            self.flagged.append(node)
         if not group.members:
             kernels = self._once(found.key, lambda name: found.write(name, None))
             return Stage(group, kernels, tuple(buffers))
@@ -134,22 +144,18 @@ class Native:
 
     Args:
         graph: the step.
-        states: the strides of the memory outside of it, in elements.
         target: the processor.
     """
 
-    def __init__(
-        self, graph: Graph, states: dict[int, Shape] | None = None, target: Target | None = None
-    ) -> None:
+    def __init__(self, graph: Graph, target: Target | None = None) -> None:
         self.target = target or host()
-        for run in PASSES:
-            graph = run(graph)
         self.graph = graph
-        self.lowered = lower(graph, states)
+        self.lowered = lower(graph)
         self.groups = fuse(self.lowered)
         planner = Planner(self.lowered, self.groups, self.target)
         self.stages = [planner.stage(g) for g in self.groups]
         self.stored, self.works = planner.stored, planner.works
+        self.flagged = planner.flagged
         self._layout()
         self._program(planner)
 
@@ -170,13 +176,14 @@ class Native:
         kept = {v for _, v in self.lowered.copies}
         for i, stage in enumerate(self.stages):
             for v, _ in stage.buffers:
-                if v not in given and (v < 0 or v in self.stored):
+                if v not in given and v != FLAGS and (v < 0 or v in self.stored):
                     first = lives[v].first if v in lives else i
                     lives[v] = Life(first, len(self.stages) if v in kept else i, self._size(v))
         self.places, self.arena_size = arrange(lives)
         raw = np.zeros(self.arena_size + 128, np.uint8)
         start = -raw.ctypes.data % 128
         self.arena = raw[start : start + self.arena_size]
+        self.flags = np.zeros(max(1, len(self.flagged)), np.int64)
         self.constants = {v: np.ascontiguousarray(a) for v, a in self.graph.constants.items()}
 
     def _program(self, planner: Planner) -> None:
@@ -191,7 +198,9 @@ class Native:
                 continue
             first = len(entries)
             for v, offset in stage.buffers:
-                if v in self.places:
+                if v == FLAGS:
+                    entries.append(self.flags.ctypes.data + offset)
+                elif v in self.places:
                     entries.append(base + self.places[v] + offset)
                 elif v in self.constants:
                     entries.append(self.constants[v].ctypes.data + offset)
@@ -243,17 +252,35 @@ class Native:
             np.ascontiguousarray(a, specs[v].dtype)
             for v, a in zip(self.graph.inputs, arguments, strict=True)
         ]
+        dense = [np.ascontiguousarray(s) for s in states]
         results = [np.empty(specs[v].shape, specs[v].dtype) for v in self.lowered.results]
-        self.current = [*given, *states, *results]
+        self.current = [*given, *dense, *results]
         addresses = np.array([a.__array_interface__["data"][0] for a in self.current], np.int64)
         self.table[self.moving] = addresses[self.sources] + self.offsets
-        self.program.run(self.table)
-        for state, value in self.lowered.copies:
-            memory = self.current[self.outside.index(state)]
-            spec = specs[value]
-            np.copyto(memory, self._array(_whole(value, spec), spec.shape))
-        self.current = []
+        try:
+            self.program.run(self.table)
+            for state, value in self.lowered.copies:
+                memory = self.current[self.outside.index(state)]
+                spec = specs[value]
+                np.copyto(memory, self._array(_whole(value, spec), spec.shape))
+            for mine, theirs in zip(dense, states, strict=True):
+                if mine is not theirs:
+                    np.copyto(theirs, mine)
+        finally:
+            self.current = []
+        if self.flagged and self.flags.any():
+            self._refuse()
         return results
+
+    def _refuse(self) -> None:
+        """Raise what an op says about its indices; the step has run, with other ones."""
+        node = self.flagged[int(np.flatnonzero(self.flags)[0])]
+        self.flags[:] = 0
+        inputs = [Spec(s, r.dtype) for s, r in zip(node.shapes, node.inputs, strict=False)]
+        raise OpIndexError(
+            f"{call_text(node.call.op, inputs)}: an index is out of range; it was computed in a "
+            "compiled step, which has run to its end with the nearest index that is in range"
+        )
 
 
 def _whole(value: int, spec: Any) -> Read:

@@ -82,7 +82,6 @@ class Lowered:
     Attributes:
         nodes: in order.
         specs: shape and dtype of every value that has memory.
-        states: strides of the memory outside of the step, by value.
         results: for each result the value whose memory it is.
         homes: values that are computed right where a state's memory is.
         copies: (state, value) pairs to be copied when all else is done.
@@ -90,7 +89,6 @@ class Lowered:
 
     nodes: tuple[Node, ...]
     specs: dict[int, Spec]
-    states: dict[int, Shape]
     results: tuple[int, ...]
     homes: dict[int, int]
     copies: tuple[tuple[int, int], ...]
