@@ -1,8 +1,8 @@
 """The first kernel of the gradient of a convolution's weight: sums over chunks of the images.
 
-wg[k, c, i, j] = Σ over images and pixels of x[pixel · stride + tap, c] · yg[pixel, k].  The positions
-of a register tile are taps and channels of x, its columns are channels of y, and the loops run over
-pixels.  The images are cut into chunks, whose number depends on nothing but the spec: each chunk is
+wg[k, c, i, j] = Σ over images and pixels of x[pixel · stride + tap, c] · yg[pixel, k].  The
+positions of a register tile are taps and channels of x, its columns are channels of y, and the loops
+run over pixels.  The images are cut into chunks, whose number depends on nothing but the spec: each chunk is
 a work item that leaves its sums in the workspace, [tap, c, k], and a second kernel adds them up in
 order (conv_combine.py).
 """
