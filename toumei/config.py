@@ -59,6 +59,13 @@ def set_default_dtype(dtype: np.dtype[np.generic] | type | str) -> None:
     dtype('float64')
     >>> tm.set_default_dtype(tm.float32)
     """
+    if config.trace is not None:
+        from .errors import TraceError
+
+        raise TraceError(
+            "setting the default dtype within a compiled step would act only once: set it outside "
+            "of the step"
+        )
     if np.dtype(dtype) not in (float32, float64):
         raise TypeError(f"the default dtype must be float32 or float64, not {np.dtype(dtype)}")
     _Config.default_dtype = np.dtype(dtype)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from .errors import OpError
+from .traced import refuse_within_step
 
 xp: ModuleType = np
 
@@ -99,6 +100,7 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again from `seed` (any integer below 2⁶⁴)."""
+        refuse_within_step("seeding a random generator", "seed it outside of the step")
         self.state[:] = np.array([seed % 2**64, 0], np.uint64).view(np.int64)
         return self
 
@@ -109,14 +111,17 @@ class Generator:
 
     def initial_seed(self) -> int:
         """Return the seed that this generator started from."""
+        _refuse_reading()
         return int(self.state[0]) % 2**64
 
     def get_state(self) -> np.ndarray[Any, Any]:
         """Return (seed, counter), int64."""
+        _refuse_reading()
         return self.state.copy()
 
     def set_state(self, state: Any) -> Generator:
         """Continue from a state that `get_state` returned."""
+        refuse_within_step("setting a generator's state", "set it outside of the step")
         values = np.asarray(state, np.int64)
         if values.shape != (2,):
             raise ValueError(f"a generator's state is two integers, not an array of {values.shape}")
@@ -128,6 +133,10 @@ class Generator:
         key = self.state.copy()
         self.state[1] += 1
         return key
+
+
+def _refuse_reading() -> None:
+    refuse_within_step("reading a generator's state", "read it outside of the step")
 
 
 _default = Generator()

@@ -31,7 +31,7 @@ from .op import (
     normal_dim,
     result_type,
 )
-from .traced import Unknown
+from .traced import Unknown, refuse_array
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -206,8 +206,7 @@ def lift(value: Any) -> Tensor:
         t._number = value
         return t
     if isinstance(value, np.ndarray | np.generic):
-        if config.trace is not None:
-            config.trace.refuse_array(value)
+        refuse_array(value)
         array = np.asarray(value)
         if array.dtype not in RANK:
             raise OpTypeError(unsupported(array.dtype))

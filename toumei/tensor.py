@@ -22,7 +22,7 @@ from .methods import TensorMethods
 from .op import Array, DType
 from .ops import creation, elementwise
 from .tape import Cell, Hook, Leaf, Storage, Value, spec_of, tensor_type, wrap
-from .traced import DROPPED, known, refuse_to_read, there
+from .traced import DROPPED, known, numbers_of, refuse_to_read, there
 
 BRANCH = "use where(), or a condition on Python values"
 
@@ -323,7 +323,7 @@ class Tensor(TensorMethods):
 
     def _array(self) -> Array:
         refuse_to_read("numpy()")
-        return cast(Array, self._data)
+        return numbers_of("numpy()", self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self.numpy(), dtype=dtype, copy=copy)

@@ -55,7 +55,8 @@ def told(call: Call, function: Callable[..., Any], arrays: Sequence[Array]) -> A
     try:
         return function(*arrays)
     except Exception as error:
-        refusal = explain(call.op, arrays, error)
+        op, given = call.within or (call.op, arrays)
+        refusal = explain(op, given, error)
         if call.place is not None:
             refusal.where, refusal.modules = call.place.line, list(call.place.modules)
         raise refusal from None

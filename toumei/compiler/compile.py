@@ -27,7 +27,7 @@ from ..tape import Leaf, Storage, Value, wrap
 from ..traced import DROPPED
 from .live import NeedsNumber, Source
 from .llvm.runtime import get_num_threads
-from .module import CompiledModule
+from .module import CompiledModule, compiled_module
 from .program import Backend, Program, trace_step
 from .reference import Reference
 from .structure import Structure, flatten
@@ -273,7 +273,7 @@ def compile(function: Any = None, *, keep_grads: bool = False) -> Any:
     if isinstance(function, CompiledModule | Compiled):
         return function
     if isinstance(function, Module):
-        return CompiledModule(function, Compiled(function.__call__, keep_grads))
+        return compiled_module(function, Compiled(function.__call__, keep_grads))
     if not callable(function):
         raise TraceError(f"compile takes a function or a module, not {function!r:.60}")
     return Compiled(function, keep_grads)

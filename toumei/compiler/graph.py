@@ -21,6 +21,7 @@ class Call:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     place: Place | None = None  # the user's line that caused it
+    within: tuple[Op, tuple[Spec, ...]] | None = None  # the composite that it is a part of
 
 
 @dataclass(frozen=True)

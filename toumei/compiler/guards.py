@@ -193,7 +193,8 @@ def mentioned_by_class(cls: type, base: type) -> frozenset[str]:
     """Return the names that the methods of a class mention, those of `base` left out."""
     if cls not in _OF_CLASS:
         kinds = [c for c in cls.__mro__ if c not in base.__mro__]
-        methods = [f for c in kinds for f in vars(c).values() if isinstance(f, FunctionType)]
+        members = [(n, f) for c in kinds for n, f in vars(c).items() if n != "__init__"]
+        methods = [f for _, f in members if isinstance(f, FunctionType)]
         _OF_CLASS[cls] = frozenset().union(*(mentioned(f.__code__) for f in methods))
     return _OF_CLASS[cls]
 

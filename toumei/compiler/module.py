@@ -9,6 +9,22 @@ from typing import Any
 from ..nn.module import Module
 
 _OWN = ("_module", "_call")
+_PROTOCOLS = ("__getitem__", "__setitem__", "__delitem__", "__len__", "__iter__", "__contains__")
+
+
+def compiled_module(module: Module, call: Callable[..., Any]) -> CompiledModule:
+    """Return what stands for a module; a container's is a container as well."""
+    kind = type(module)
+    protocols = {n: _delegated(n) for n in _PROTOCOLS if hasattr(kind, n)}
+    cls = type("CompiledModule", (CompiledModule,), protocols) if protocols else CompiledModule
+    return cls(module, call)
+
+
+def _delegated(name: str) -> Callable[..., Any]:
+    def method(self: CompiledModule, *args: Any) -> Any:
+        return getattr(self._module, name)(*args)
+
+    return method
 
 
 class CompiledModule(Module):
@@ -52,6 +68,9 @@ class CompiledModule(Module):
 
     def _get_name(self) -> str:
         return f"compiled {self._module._get_name()}"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("compiled modules aren't pickled: save the module's state_dict()")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledModule:
         from .compile import compile

@@ -26,12 +26,13 @@ class Symbol(Spec):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # Python asking for one of its protocols
             raise AttributeError(name)
-        self._refuse()
+        self.refuse()
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        self._refuse()
+        self.refuse()
 
-    def _refuse(self) -> NoReturn:
+    def refuse(self) -> NoReturn:
+        """Say that there are no numbers."""
         raise (
             self.outlived()
             if self.trace.closed

@@ -8,7 +8,6 @@ place gives a storage a new value; the last one is written back when the compile
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +16,7 @@ import numpy as np
 
 from ..config import config, grad_mode, untraced
 from ..debug import place_of_call
-from ..errors import TraceError, is_user_frame
+from ..errors import TraceError
 from ..op import Array, Op, Spec, View
 from ..ops.arithmetic import Add
 from ..ops.elementwise import Cast
@@ -282,14 +281,6 @@ class Trace:
             )
         return True
 
-    def refuse_array(self, array: Any) -> None:
-        """Refuse NumPy's arrays that aren't made by the package itself."""
-        if isinstance(array, np.ndarray) and _made_by_user(array):
-            raise TraceError(
-                "a NumPy array within a compiled step would stay as it is now for ever: hand it to "
-                "the step as an argument, or make a tensor of it outside of the step"
-            )
-
     # --- the end ---
 
     def graph(self, results: Sequence[Symbol], more: Sequence[Symbol] = ()) -> Graph:
@@ -315,24 +306,6 @@ class Trace:
 
 def _is_argument(state: State) -> bool:
     return isinstance(state.owner, int)
-
-
-def _made_by_user(array: Array) -> bool:
-    """Tell whether the innermost function that wasn't handed the array is the user's."""
-    frame = sys._getframe(2)
-    while frame.f_back is not None:
-        code = frame.f_code
-        count = code.co_argcount + code.co_kwonlyargcount
-        count += bool(code.co_flags & 0x04) + bool(code.co_flags & 0x08)
-        given = [frame.f_locals.get(name) for name in code.co_varnames[:count]]
-        if not any(g is array or _among(array, g) for g in given):
-            break
-        frame = frame.f_back
-    return is_user_frame(frame)
-
-
-def _among(array: Array, values: Any) -> bool:
-    return isinstance(values, tuple | list) and any(v is array for v in values)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from ..device import on_cpu, sized
 from ..errors import OpError, OpTypeError
 from ..op import RANK, DType
 from ..tape import Value, unsupported, wrap
-from ..traced import numbers_of
+from ..traced import numbers_of, refuse_array
 from .shape import sizes_of
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
     if isinstance(data, Value):
         array = np.array(numbers_of("tensor() of a tensor (use clone())", data), copy=True)
     elif isinstance(data, np.ndarray | np.generic):
+        refuse_array(data)
         array = np.array(data, copy=True)
     else:
         array = _from_python(data)
@@ -128,6 +129,7 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
     """
     if not isinstance(array, np.ndarray):
         raise OpTypeError(f"from_numpy: expected an array, got {type(array).__name__}")
+    refuse_array(array)
     if array.dtype not in RANK:
         raise OpTypeError(f"from_numpy: {unsupported(array.dtype)}")
     return wrap(array)

@@ -25,7 +25,7 @@ from ..op import (
     op,
 )
 from ..tape import Value, apply, spec_of, wrap
-from ..traced import known, numbers_of
+from ..traced import known, numbers_of, refuse_array
 from ..views import assign
 from .shape import Slice, permute
 
@@ -328,6 +328,7 @@ def _number(part: Any) -> Any:
 
 def _array(x: Value, part: Any) -> Array:
     if isinstance(part, bool | int | np.generic | np.ndarray):
+        refuse_array(part)
         return np.asarray(part)
     if isinstance(part, list | tuple | range):
         try:

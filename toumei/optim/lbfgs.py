@@ -10,6 +10,7 @@ import numpy as np
 from ..config import grad_mode, run_quietly
 from ..op import Array
 from ..tape import wrap
+from ..traced import refuse_within_step
 from .line_search import Point, search
 from .optimizer import Group, Optimizer, Params, State, need
 
@@ -91,6 +92,7 @@ class LBFGS(Optimizer):
         Raises:
             TypeError: no closure.
         """
+        refuse_within_step("step() of LBFGS", "compile its closure instead")
         if closure is None:
             raise TypeError("LBFGS.step needs a closure that computes the loss and its gradients")
         with grad_mode(True):

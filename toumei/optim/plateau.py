@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..traced import refuse_within_step
 from .optimizer import Optimizer
 from .schedule import LRScheduler, per_group
 
@@ -65,6 +66,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     def step(self, metrics: Any) -> None:  # type: ignore[override]
         """Take in the metric's present value."""
+        refuse_within_step(f"step() of a {type(self).__name__}", "call it outside of the step")
         value = float(metrics)
         self.last_epoch += 1
         if self._is_better(value):
@@ -135,6 +137,7 @@ class ChainedScheduler(_Several):
 
     def step(self) -> None:
         """Move all schedules on by one step."""
+        refuse_within_step(f"step() of a {type(self).__name__}", "call it outside of the step")
         for schedule in self._schedulers:
             schedule.step()
         self._last_lr = [group["lr"] for group in self._groups()]
@@ -179,6 +182,7 @@ class SequentialLR(_Several):
 
     def step(self) -> None:
         """Move the present schedule on by one step, or begin the next."""
+        refuse_within_step(f"step() of a {type(self).__name__}", "call it outside of the step")
         self.last_epoch += 1
         i = bisect_right(self.milestones, self.last_epoch)  # how many have been reached
         if i > 0 and self.milestones[i - 1] == self.last_epoch:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ..traced import refuse_within_step
 from .optimizer import Group, Optimizer
 
 __all__ = [
@@ -62,6 +63,7 @@ class LRScheduler:
 
     def step(self) -> None:
         """Move on by one step and set the rates."""
+        refuse_within_step(f"step() of a {type(self).__name__}", "call it outside of the step")
         self.last_epoch += 1
         self._set(self.get_lr())
 
@@ -351,6 +353,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
     def step(self, epoch: float | None = None) -> None:
         """Move on by one step, or to a point in time."""
+        refuse_within_step(f"step() of a {type(self).__name__}", "call it outside of the step")
         if epoch is not None and epoch < 0:
             raise ValueError(f"epoch must not be negative, got {epoch}")
         self._time = self._time + 1 if epoch is None else epoch

@@ -38,6 +38,7 @@ def _decompose_once(graph: Graph) -> Graph:
                 trace.calls.append(replace(call, inputs=inputs))
                 continue
             before = len(trace.calls)
+            whole = call.within or (call.op, tuple(trace.specs[v] for v in inputs))
             tensors = [wrap(Symbol(trace.specs[v], v, trace)) for v in inputs]
             assert isinstance(call.op, Composite)
             found = call.op.decompose(*tensors)
@@ -46,7 +47,7 @@ def _decompose_once(graph: Graph) -> Graph:
                 (v, trace.symbol(t).number) for v, t in zip(call.outputs, outs, strict=True)
             )
             for i in range(before, len(trace.calls)):
-                trace.calls[i] = replace(trace.calls[i], place=call.place)
+                trace.calls[i] = replace(trace.calls[i], place=call.place, within=whole)
     return replace(
         graph,
         specs=trace.specs,
