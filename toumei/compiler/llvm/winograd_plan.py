@@ -32,7 +32,8 @@ LARGE, LARGE_BLOCK = (
 CACHE = 1024 * 1024  # bytes of the second cache that a block may take
 SEGMENT = 16  # tiles of a unit, at most: its lines stay in the first cache
 ZEROS = 128 * 1024  # bytes of the row of zeros that stands for rows outside of an image
-WEIGHT_CYCLES = 500  # to transform the nine vectors of a weight, or its gradient back
+WEIGHT_CYCLES = 800  # to transform nine vectors of the weight, or its gradient back
+FAR = 5  # bytes a cycle from beyond the second cache
 CHUNKS = 16  # of the weight's gradient, at most
 
 
@@ -291,13 +292,21 @@ def supports(spec: ConvSpec, direction: str, target: Target) -> bool:
 
 
 def worth(spec: ConvSpec, direction: str, target: Target) -> bool:
-    """Tell whether Winograd's kernels promise to be faster than the plain sums of conv.py."""
+    """Tell whether Winograd's kernels promise to be faster than the plain sums of conv.py.
+
+    They are not where channels are few (the transforms cost more than they save), where images
+    are so small that most of a tile is wasted, and where the weight is large for so few tiles.
+    """
     plan = Plan(spec, direction, target)
     tiles = spec.n * plan.grid[0] * plan.grid[1]
     deep, wide = plan.deep // plan.lanes, plan.wide // plan.lanes
-    step = plan.source.channels * wide / 2  # cycles of one product of a tile's numbers
-    products = SQUARE * step / 0.75
-    transforms = (100 + 9 * plan.lanes) * (deep + wide)  # as measured: memory, mostly
-    weights = WEIGHT_CYCLES * plan.source.channels * wide
+    products = SQUARE * plan.source.channels * wide / 2 / 0.75  # cycles of a tile, as measured
+    transforms = (100 + 9 * plan.lanes) * (deep + wide)
+    weights: float = WEIGHT_CYCLES * plan.source.channels * wide
+    size = plan.weights.size * SIZE
+    if size > CACHE:  # it is read again for each block
+        weights += plan.blocks * size / FAR
+    used = min(wide, plan.result.channels / plan.lanes)
     pixels = spec.n * plan.result.rows * plan.result.columns
-    return tiles * (products + transforms) + weights < pixels * 9 * step / 0.85
+    plain = pixels * 9 * plan.source.channels * used / 2 / 0.85
+    return tiles * (products + transforms) + weights < plain
