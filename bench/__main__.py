@@ -67,7 +67,7 @@ _LINES = "\n".join(f"    {name:4} {w.title}" for name, w in WORKLOADS.items())
 )
 @click.argument("names", metavar="[WORKLOADS]...", nargs=-1, type=click.Choice(list(WORKLOADS)))
 @click.option("--steps", type=click.IntRange(1), default=30, show_default=True,
-              help="Timed steps of each side, at least; 10 of a side slower than 0.4 s.")  # fmt: skip
+              help="Timed steps of each side, at least; 10 if one takes over 0.4 s.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True,
               help="Threads of each side.")  # fmt: skip
 @click.option("--peers", callback=peer_names, default=",".join(PEERS), show_default=True,

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 _BAR = 0.13  # inches
 _GAP = 0.16  # between groups
+_COLOURS = {  # ours stands out; the two forms of a framework have one hue
+    OURS: "#d55e00",
+    "torch": "#0072b2",
+    "torch-compile": "#7fb8dd",
+    "jax": "#009e73",
+    "tf": "#8a5a9e",
+    "tf-xla": "#cba6d8",
+}
 
 
 def draw(found: Mapping[str, Any], titles: Mapping[str, str], path: Path) -> None:
@@ -38,34 +46,38 @@ def draw(found: Mapping[str, Any], titles: Mapping[str, str], path: Path) -> Non
     ax.set_axisbelow(True)
     _margin(ax, workloads)
     figure.suptitle(_title(found), fontsize=10)
-    handles = [Patch(color=c, label=t) for c, t in zip(_colours(), titles.values(), strict=False)]
+    handles = [Patch(color=_COLOURS[side], label=title) for side, title in titles.items()]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=len(titles), frameon=False, fontsize=8
     )
     save_figure(figure, path)
 
 
-def _colours() -> Sequence[str]:
-    """Ours stands out; the two forms of a framework have one hue."""
-    return ("#d55e00", "#0072b2", "#7fb8dd", "#009e73", "#8a5a9e", "#cba6d8")
-
-
 def _bars(ax: Axes, workloads: Mapping[str, Any], sides: Sequence[str]) -> list[float]:
-    """Draw the bars, and the ratio behind ours; return the middle of each group."""
+    """Draw the bars, each with what there is to say; return the middle of each group."""
     top, middles = _GAP / 2, []
     for found in workloads.values():
         for i, side in enumerate(sides):
+            result = found["sides"].get(side, {})
+            time = result.get("median_ms")
             place = top + (i + 0.5) * _BAR
-            time = found["sides"].get(side, {}).get("median_ms")
-            if time is None:
-                continue
-            ax.barh(place, time, 0.9 * _BAR, color=_colours()[i])
-            if side == OURS and found["ratio"]:
-                text = f"  {found['ratio']:.2f} × the fastest peer's speed"
-                ax.text(time, place, text, va="center", fontsize=7)
+            ax.barh(place, time or 0, 0.9 * _BAR, color=_COLOURS[side])
+            start = (time, "data") if time else (0, "axes fraction")
+            ax.annotate(
+                _remark(side, result, found["ratio"]), (start[0], place), (4, 0),
+                xycoords=(start[1], "data"), textcoords="offset points", va="center", fontsize=7,
+            )  # fmt: skip
         middles.append(top + len(sides) * _BAR / 2)
         top += len(sides) * _BAR + _GAP
     return middles
+
+
+def _remark(side: str, result: Mapping[str, Any], ratio: float | None) -> str:
+    if side == OURS and ratio:
+        return f"{ratio:.2f} × the fastest peer's speed"
+    if result.get("error"):
+        return "failed"
+    return "losses differ" if result.get("is_right") is False else ""
 
 
 def _margin(ax: Axes, workloads: Mapping[str, Any]) -> None:
@@ -74,7 +86,7 @@ def _margin(ax: Axes, workloads: Mapping[str, Any]) -> None:
         side["median_ms"]
         for w in workloads.values()
         for side in w["sides"].values()
-        if side["median_ms"]
+        if side.get("median_ms")
     ]
     if times:
         ax.set_xlim(min(times) / 3, max(times) * 3)

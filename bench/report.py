@@ -122,6 +122,7 @@ def _side(result: Result) -> dict[str, Any]:
         "memory_bytes": result.memory,
         "losses": result.losses,
         "losses_off": result.off,
+        "is_right": result.is_right,
         "error": result.error,
     }
 
