@@ -5,7 +5,7 @@
 The buffers of each kernel are the op's inputs, its outputs, and then the workspaces, whose sizes
 in bytes `workspaces(op, inputs, outputs, target)` returns.  The kernels run in the order of the
 list.  Inputs may have any strides; but states and gates, as the loop returned them, and outputs
-have to be contiguous.
+have to be contiguous: else there are no kernels.
 
     forwards    w_hh is packed; all steps, a block of the batch's rows being one work item
     gradient    w_hh is packed; all steps backwards, with ∂w_hh as far as it comes from the block;
@@ -27,6 +27,7 @@ from .recurrent_cells import Cell, Gru, Lstm, Rnn
 from .recurrent_loop import forward, pack
 from .recurrent_spec import Arrays, LoopSpec, Panels, choose_panels, contiguous
 from .target import Target
+from .vec import FLOATS
 
 __all__ = ["KERNELS", "workspaces"]
 
@@ -51,7 +52,8 @@ def _cell(op: Any) -> tuple[Cell, bool]:
 
 def _setting(
     op: Any, inputs: Sequence[Memory], outputs: Sequence[Memory], target: Target
-) -> _Setting:
+) -> _Setting | None:
+    """Describe an op; None where there are no kernels for it."""
     cell, gradient = _cell(op)
     wanted, made = (
         (cell.grad_inputs, cell.grad_outputs) if gradient else (cell.inputs, cell.outputs)
@@ -59,11 +61,11 @@ def _setting(
     masked = len(inputs) > len(wanted)
     names = (*wanted, *["mask"] * masked, *made)
     memories = dict(zip(names, (*inputs, *outputs), strict=True))
-    for name in {"ys", "cs", "zs", *made} & set(memories):
-        if not contiguous(memories[name]):
-            raise ValueError(f"{type(op).__name__}: {name} has to be contiguous")
-    steps, (batch, hidden) = memories["ys"].shape[0], memories["h0"].shape
     dtype = memories["w_hh"].dtype
+    whole = {"ys", "cs", "zs", *made} & set(memories)
+    if dtype not in FLOATS or not all(contiguous(memories[name]) for name in whole):
+        return None
+    steps, (batch, hidden) = memories["ys"].shape[0], memories["h0"].shape
     spec = LoopSpec(steps, batch, hidden, op.gates, dtype, op.reverse, masked, target)
     parts, depth = (1, spec.width) if gradient else (spec.gates, hidden)
     panels = choose_panels(spec, parts, depth, cut=gradient)
@@ -79,14 +81,16 @@ def workspaces(
 ) -> list[int]:
     """Return the bytes of each workspace of an op; they follow the outputs."""
     setting = _setting(op, inputs, outputs, target)
-    return [max(1, n) * SIZES[setting.spec.dtype] for n in setting.spaces]
+    return [max(1, n) * SIZES[setting.spec.dtype] for n in setting.spaces] if setting else []
 
 
 def _forward(
     name: str, op: Any, inputs: Sequence[Memory], outputs: Sequence[Memory], target: Target
-) -> list[Kernel]:
+) -> list[Kernel] | None:
     """Return the kernels of a loop."""
     s = _setting(op, inputs, outputs, target)
+    if s is None:
+        return None
     return [
         pack(f"{name}_pack", s.spec, s.arrays, s.panels, transposed=True),
         forward(f"{name}_steps", s.spec, s.cell, s.arrays, s.panels),
@@ -95,9 +99,11 @@ def _forward(
 
 def _gradient(
     name: str, op: Any, inputs: Sequence[Memory], outputs: Sequence[Memory], target: Target
-) -> list[Kernel]:
+) -> list[Kernel] | None:
     """Return the kernels of a loop's derivative."""
     s = _setting(op, inputs, outputs, target)
+    if s is None:
+        return None
     kernels = [
         pack(f"{name}_pack", s.spec, s.arrays, s.panels, transposed=False),
         backward(f"{name}_steps", s.spec, s.cell, s.arrays, s.panels),

@@ -225,15 +225,22 @@ def add_parts(name: str, spec: LoopSpec, arrays: Arrays, output: str) -> Kernel:
     """
     f, weights, kind = Function(name, ARGS[:3]), WeightSums(spec), spec.dtype
     bias = output == "db"
-    rows, size = (1, spec.width) if bias else (spec.width, spec.hidden)
-    with f.loop(f.args[1], f.args[2]) as row, f.loop(0, size, spec.lanes) as column:
+    rows, size, wide = (
+        (1, spec.width, 1) if bias else (spec.width, spec.hidden, weights.tile[1])
+    )  # vectors that are added up side by side
+    step = wide * spec.lanes
+    with f.loop(f.args[1], f.args[2]) as row, f.loop(0, size, step) as column:
         offset = f.add(f.mul(row.index, weights.columns), column.index)
-        with f.loop(0, spec.blocks, carried=[f.const(spec.kind, 0.0)]) as blocks:
+        zeros = [f.const(spec.kind, 0.0)] * wide
+        with f.loop(0, spec.blocks, carried=zeros) as blocks:
             part = parts_place(f, arrays, weights, blocks.index)
             part = f.at(f.at(part, weights.bias if bias else 0, kind), offset, kind)
-            blocks.next = [f.fadd(blocks.carried[0], f.load(part, spec.kind))]
+            more = [f.load(f.at(part, v * spec.lanes, kind), spec.kind) for v in range(wide)]
+            blocks.next = [f.fadd(x, y) for x, y in zip(blocks.carried, more, strict=True)]
         line = arrays.row(f, output, *[row.index] * (not bias))
-        to, mask = f.at(line, column.index, kind), tail_mask(f, spec.lanes, column.index, size)
-        store_maybe(f, blocks.results[0], to, mask)
+        for v, total in enumerate(blocks.results):
+            start = f.add(column.index, v * spec.lanes)
+            mask = tail_mask(f, spec.lanes, start, size, step)
+            store_maybe(f, total, f.at(line, start, kind), mask)
     f.ret()
     return Kernel(f, rows)

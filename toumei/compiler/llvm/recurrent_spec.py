@@ -181,9 +181,14 @@ class Arrays:
         return 1 if memory.shape[-1] == 1 else memory.strides[-1]
 
 
-def tail_mask(f: Function, lanes: int, column: Value, size: int) -> Value | None:
-    """Return which lanes from a column on exist; None where all of them always do."""
-    if size % lanes == 0:
+def tail_mask(f: Function, lanes: int, column: Value, size: int, multiple: int = 0) -> Value | None:
+    """Return which lanes from a column on exist; None where all of them always do.
+
+    Args:
+        column, size: where the vector begins, and where the row ends.
+        multiple: what is gone through at a time; 0: one vector.
+    """
+    if size % (multiple or lanes) == 0:
         return None
     return f.compare("slt", f.add(f.splat("i64", column, lanes), f.iota(lanes)), size)
 
