@@ -194,7 +194,7 @@ def _convolution(node: Extern, target: Target) -> Found | None:
         return Found(
             f"winograd {direction} {spec}",
             lambda name, epilogue: winograd.emit(direction, name, spec, target, epilogue),
-            order, (winograd.workspace(spec, direction, target),), rows,
+            order, (winograd.workspace(direction, spec, target),), rows,
         )  # fmt: skip
 
     def write(name: str, epilogue: Epilogue) -> list[Kernel]:
@@ -207,7 +207,8 @@ def _convolution(node: Extern, target: Target) -> Found | None:
 
 def winograd_pays(spec: ConvSpec, direction: str, target: Target) -> bool:
     """Tell whether Winograd's kernels are the faster ones."""
-    return False
+    fine = winograd.supports(spec, direction, target)
+    return fine and winograd.worth(spec, direction, target)
 
 
 # --- ops whose generators are in tables ----------------------------------------------------------

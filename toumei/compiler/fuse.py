@@ -177,7 +177,8 @@ class Fusion:
     def _earliest(self, node: Compute) -> int:
         """Return the first kernel that a node may join."""
         first = max((self.made.get(r.value, -1) for r in node.reads()), default=-1)
-        first = max(first, self.made.get(node.out.value, -1))  # another region of the same value
+        if node.over:
+            first = max(first, self.made[node.out.value] + 1)
         home = self.lowered.homes.get(node.out.value)
         if home is not None:
             first = max(first, self.read.get(home, -1))

@@ -121,7 +121,12 @@ class Lowering:
         e = self.exprs[v]
         if self.cost(e) > CHEAP:
             return False
-        large = {(r.value, r.offset) for r in leaves(e) if isinstance(r, Read) and any(r.strides)}
+        shape, size = self.shape(v), self.specs[v].size
+        large = {
+            (r.value, r.offset)
+            for r in leaves(e)
+            if isinstance(r, Read) and 4 * _spread_over(r, shape) > size
+        }
         return len(large) <= 1
 
     def store(self, v: int, order: Sequence[int] | None = None) -> Read:
@@ -150,11 +155,11 @@ class Lowering:
 
     def compute(
         self, out: Read, shape: Shape, e: Expr, call: Call | None,
-        reduced: tuple[int, ...] = (), how: str = "",
+        reduced: tuple[int, ...] = (), how: str = "", over: bool = False,
     ) -> None:  # fmt: skip
         """Note down that an expression is to be computed."""
         if math.prod(out_shape(shape, reduced)):
-            self.nodes.append(Compute(out, shape, e, reduced, how, call))
+            self.nodes.append(Compute(out, shape, e, reduced, how, call, over))
 
     def extern(self, call: Call) -> None:
         """Leave an op to its own kernel, or to Python."""
@@ -177,7 +182,9 @@ class Lowering:
     def _assemble(self, v: int) -> None:
         assembly = self.pending.pop(v)
         shape, call = self.shape(v), self.makers[v]
-        out = self.read(v)
+        box, first = max(assembly.parts, key=lambda part: math.prod(part[0].sizes))
+        in_order = len(box.shape) == len(shape)
+        out = self.read(v, order_of(first, box.shape) if in_order else None)
         for box in uncovered(shape, [b for b, _ in assembly.parts]):
             assert assembly.base is not None, "parts don't cover the whole"
             inside = view(assembly.base, shape, box.of)
@@ -223,6 +230,11 @@ class Lowering:
         number = self.new(self.specs[v])
         self.compute(self.read(number), self.shape(v), e, self.makers.get(v))
         return number
+
+
+def _spread_over(r: Read, shape: Shape) -> int:
+    """Return how many different elements are read."""
+    return math.prod(n for n, s in zip(shape, r.strides, strict=True) if s)
 
 
 def _lies(e: Read, shape: Shape, order: Sequence[int]) -> bool:
@@ -483,10 +495,11 @@ def view_scatter(low: Lowering, call: Call) -> Expr | None:
     base, new = call.inputs
     (out,) = call.outputs
     shape = low.shape(out)
-    box = box_of(shape, lambda a: call.op.view.forward(np, a))  # type: ignore[attr-defined]
-    if box is None:
-        return None
+    take: Callable[[Any], Any] = lambda a: call.op.view.forward(np, a)  # type: ignore[attr-defined]  # noqa: E731
+    box = box_of(shape, take)
     fresh = low.scalars.cast(low.expr(new), low.specs[out].dtype)
+    if box is None:
+        return _overwritten(low, call, fresh, take)
     before = low.pending.get(base) if low.uses.get(base, 0) == 1 else None
     if before is not None:
         del low.pending[base]
@@ -497,6 +510,21 @@ def view_scatter(low: Lowering, call: Call) -> Expr | None:
         low.pending[base] = before
     low.assemble(out, low.expr(base), [(box, fresh)])
     return None
+
+
+def _overwritten(low: Lowering, call: Call, fresh: Expr, take: Callable[[Any], Any]) -> Expr:
+    """A value with some elements replaced that don't make up a box: first all, then these."""
+    base, new = call.inputs
+    (out,) = call.outputs
+    e = low.expr(base)
+    shape, inner = low.shape(out), low.shape(new)
+    order = order_of(fresh, inner) if len(inner) == len(shape) else order_of(e, shape)
+    memory = low.read(out, order)
+    low.compute(memory, shape, e, call)
+    part = view(memory, shape, take)
+    assert isinstance(part, Read)
+    low.compute(part, inner, fresh, call, over=True)
+    return memory
 
 
 @rule("Cat")

@@ -30,6 +30,7 @@ class Compute:
         reduced: dims along which it is combined.
         how: "sum", "prod", "max", "min", "any", "all"; "" where nothing is combined.
         call: the op that asked for it; None: what the step was given is copied.
+        over: whether it replaces what an earlier node has written.
     """
 
     out: Read
@@ -38,6 +39,7 @@ class Compute:
     reduced: tuple[int, ...]
     how: str
     call: Call | None
+    over: bool = False
 
     def reads(self) -> Iterator[Read]:
         """Yield what is read."""

@@ -76,7 +76,7 @@ class Statistics(Composite):
         return xc, mean, var, 1 / xp.sqrt(var + x.dtype.type(self.eps))
 
     def standardized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return x̂ = (x − mean)/√(variance + eps), mean, variance and root, in Tensors."""
+        """Return x̂ = (x − mean)·r, mean, variance and r = 1/√(variance + eps), in Tensors."""
         if self.center:
             mean = x.mean(self.dim, keepdim=True)
             xc = x - mean
@@ -84,8 +84,8 @@ class Statistics(Composite):
             xc = x
             mean = zeros([1 if d in self.dim else m for d, m in enumerate(x.shape)], dtype=x.dtype)
         var = (xc * xc).mean(self.dim, keepdim=True)
-        root = (var + self.eps).sqrt()
-        return xc / root, mean, var, root
+        scale = 1 / (var + self.eps).sqrt()
+        return xc * scale, mean, var, scale
 
 
 @op
@@ -201,14 +201,20 @@ class NormalizeGrad(Statistics):
         )
 
     def decompose(self, g: Tensor, x: Tensor, weight: Tensor | None = None) -> Any:
-        xhat, _, _, root = self.standardized(x)
-        gw = g if weight is None else g * weight
-        inner = gw - xhat * (gw * xhat).mean(self.dim, keepdim=True)
+        xhat, _, _, scale = self.standardized(x)
+        n = count_along(x.shape, self.dim)
+        constant = weight is None or _is_constant_along(weight.shape, self.dim)
+        gw = g if constant or weight is None else g * weight
+        s1, s2 = (t.sum(self.dim, keepdim=True) for t in (gw, gw * xhat))
+        inner = gw - xhat * (s2 / n)
         if self.center:
-            inner = inner - gw.mean(self.dim, keepdim=True)
+            inner = inner - s1 / n
         if weight is None:
-            return inner / root
-        return inner / root, (g * xhat).sum_to_size(weight.shape), g.sum_to_size(weight.shape)
+            return inner * scale
+        if constant:
+            sums = s2.sum_to_size(weight.shape), s1.sum_to_size(weight.shape)
+            return inner * (scale * weight), *sums
+        return inner * scale, (g * xhat).sum_to_size(weight.shape), g.sum_to_size(weight.shape)
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
