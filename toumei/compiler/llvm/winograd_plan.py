@@ -221,6 +221,12 @@ class Plan:
         return self.register_tile[1]
 
     @property
+    def turns(self) -> tuple[int, int, int]:
+        """The register tiles of a block: matrices, columns and rows of them."""
+        rows = self.deep if self.direction == "weight" else self.tiles
+        return SQUARE, self.wide // (self.vectors * self.lanes), rows // self.rows
+
+    @property
     def chains(self) -> int:
         return chains_for(self.rows * self.vectors)
 
