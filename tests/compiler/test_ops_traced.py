@@ -1,4 +1,4 @@
-"""Every op of the registry: traced and run by the reference executor it computes what eager does."""
+"""Every op of the registry, traced and run by the reference executor, computes what eager does."""
 
 from __future__ import annotations
 
