@@ -144,6 +144,7 @@ class Op:
     forward: ClassVar[Callable[..., Any]]
     infer: ClassVar[Callable[..., Any]]
     check: ClassVar[Callable[..., None] | None] = None  # runs always; for what NumPy lets pass
+    bounds: ClassVar[Callable[..., None] | None] = None  # indices that `forward` refuses by itself
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         values = dict(zip(self.fields, args, strict=False))

@@ -18,6 +18,7 @@ from .config import bool_, config, float32, float64, get_default_dtype, int32, i
 from .device import CPU
 from .device import device as device_type
 from .errors import GradError, OpError, OpTypeError
+from .memorymethods import MemoryMethods
 from .methods import TensorMethods
 from .op import Array, DType
 from .ops import creation, elementwise
@@ -51,7 +52,7 @@ class RemovableHandle:
 
 
 @tensor_type
-class Tensor(TensorMethods):
+class Tensor(TensorMethods, MemoryMethods):
     """An n-dimensional array with a place in the graph of derivatives.
 
     Args:
@@ -112,40 +113,6 @@ class Tensor(TensorMethods):
         return self.ndim
 
     ndimension = dim
-
-    def element_size(self) -> int:
-        """Return the bytes of one element."""
-        return self.itemsize
-
-    def is_contiguous(self) -> bool:
-        """Tell whether the elements lie in memory in the order of their indices."""
-        return bool(self._layout().flags.c_contiguous)
-
-    def stride(self, dim: int | None = None) -> Any:
-        """Return how many elements apart neighbours lie, for all dimensions or for one."""
-        steps = tuple(s // self.itemsize for s in self._layout().strides)
-        return steps if dim is None else steps[dim]
-
-    def storage_offset(self) -> int:
-        """Return how many elements after the start of its memory it begins."""
-        base = data = self._layout()
-        while isinstance(base.base, np.ndarray):
-            base = base.base
-        return int((data.ctypes.data - base.ctypes.data) // self.itemsize)
-
-    def data_ptr(self) -> int:
-        """Return the address of the first element."""
-        refuse_to_read("data_ptr()", "a compiled step finds memory anew at each call")
-        return int(self._data.ctypes.data)
-
-    def _layout(self) -> Array:
-        """Return an array that lies in memory as this tensor does, or will."""
-        if isinstance(self._data, np.ndarray):
-            return self._data
-        if isinstance(self._parent, Tensor) and self._view is not None:
-            shown = self._view.forward(np, self._parent._layout())
-            return cast(Array, shown)
-        return np.empty(self._data.shape, self._data.dtype)  # never touched: costs nothing
 
     # --- its place in the graph ---
 

@@ -344,3 +344,48 @@ def test_labels_and_indices_are_checked_before_anything_is_written(compile: Any)
         assert caught.value.message == expected.value.message
         assert caught.value.where == expected.value.where
         steps.fill_(1)
+
+
+INDEXED: dict[str, Callable[[tm.Tensor, tm.Tensor], Any]] = {
+    "x[i]": lambda x, i: x[i],
+    "x[:, i]": lambda x, i: x[:, i],
+    "gather": lambda x, i: x.gather(0, i[None].expand(1, 3)),
+    "index_select": lambda x, i: x.index_select(0, i),
+    "index_add": lambda x, i: x.index_add(0, i, tm.ones(3, 3)),
+    "scatter": lambda x, i: x.scatter(1, i.view(3, 1), 1.0),
+    "embedding": lambda x, i: F.embedding(i, x),
+    "one_hot": lambda x, i: F.one_hot(i, 3),
+    "nll_loss": lambda x, i: F.nll_loss(x, i),
+}
+
+
+@pytest.mark.parametrize("name", INDEXED)
+def test_places_are_looked_at_before_the_step(name: str) -> None:
+    memory = tm.zeros(())
+
+    @passed
+    def step(x: tm.Tensor, i: tm.Tensor) -> Any:
+        memory.add_(1)
+        return INDEXED[name](x * 2, i)
+
+    x = tm.rand(3, 3)
+    good, bad = tm.tensor([2, 0, 1]), tm.tensor([0, 3, 1])
+    step(x, good)
+    (program,) = next(iter(step.programs.values()))
+    assert len(program.checks) == 1
+    program.executor = None
+    with pytest.raises(tm.errors.OpIndexError, match="3") as caught:
+        step(x, bad)
+    with pytest.raises(tm.errors.OpIndexError) as expected:
+        step.function(x, bad)
+    assert caught.value.where == expected.value.where
+    assert memory.item() == 2  # once compiled, once eager
+
+
+def test_places_that_never_change_are_looked_at_once() -> None:
+    f = passed(lambda x: x[tm.arange(3)])
+    f(tm.rand(3))
+    (program,) = next(iter(f.programs.values()))
+    assert not program.checks
+    with pytest.raises(tm.errors.OpIndexError, match="index 2"):
+        f(tm.rand(2))

@@ -15,7 +15,9 @@ from toumei.compiler.llvm import jit, winograd
 from toumei.compiler.llvm.conv_spec import ConvSpec
 from toumei.compiler.llvm.ir import module
 from toumei.compiler.llvm.matmul_tile import load_maybe, store_maybe
-from toumei.compiler.llvm.target import Target
+from toumei.compiler.llvm.program import Step, build
+from toumei.compiler.llvm.runtime import get_num_threads, set_num_threads
+from toumei.compiler.llvm.target import Target, host
 from toumei.compiler.llvm.winograd_math import PAIRS
 from toumei.compiler.llvm.winograd_plan import Plan
 
@@ -164,6 +166,35 @@ def test_many_tiles(target, direction):
     again = np.full_like(result, np.nan)
     kernels(a, b, again, cuts=(0.1, 0.4, 0.7))
     np.testing.assert_array_equal(result, again)
+
+
+@each_direction
+@pytest.mark.parametrize("threads", (1, 2, 3))
+def test_in_a_program(direction, threads):
+    """On the pool's threads, each with scratch memory of its own: the same bits."""
+    x, w, g, padding = make((41, 10, 11, 20, 24, (1, 1)))
+    spec, target = spec_of(x, w, g, padding), host()
+    a, b, result = operands(direction, x, w, g)
+    Compiled(direction, spec, target)(a, b, result)
+    kernels = winograd.emit(direction, "conv", spec, target)
+    steps = [
+        Step(k.function.name, k.items, k.chunk, k.barrier, k.serial, k.scratch) for k in kernels
+    ]
+    program = build([k.function for k in kernels], steps)
+    again = np.full_like(result, np.nan)
+    size = winograd.workspace(direction, spec, target)
+    space, place = guarded(size)
+    buffers = np.array([a.ctypes.data, b.ctypes.data, again.ctypes.data, place], np.int64)
+    before = get_num_threads()
+    try:
+        set_num_threads(threads)
+        for _ in range(3):
+            again[...] = np.nan
+            program.run(buffers)
+            np.testing.assert_array_equal(result, again)
+    finally:
+        set_num_threads(before)
+    assert intact(space, place, size)
 
 
 @each_target

@@ -1,19 +1,20 @@
 """Checks of arguments: labels and indices out of range are refused before anything is written.
 
-An op's `check` looks at numbers that `infer` can't see.  Where those come from arguments or states
-through views and casts alone, the check can run before the step; the executor runs the others.
+An op's `check` looks at numbers that `infer` can't see, and `bounds` at indices.  Where those come
+from arguments or states through views and casts alone, they can be looked at before the step; the
+executor looks at the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..config import run_quietly
 from ..device import xp
-from ..op import Array, Composite, View
+from ..op import Array, Composite, Op, Spec, View
 from ..ops.elementwise import Cast
 from ..tape import explain
 from .graph import Call, Graph
@@ -30,8 +31,7 @@ class Check:
         self.states = [(i, v) for i, v in enumerate(graph.states) if v in wanted]
         self.fixed: dict[int, Array] = {v: a for v, a in graph.constants.items() if v in wanted}
         for v in wanted:
-            spec = graph.specs[v]
-            self.fixed.setdefault(v, np.broadcast_to(np.zeros((), spec.dtype), spec.shape))
+            self.fixed.setdefault(v, _ghost(graph.specs[v]))
 
     def __call__(self, arguments: Sequence[Array], states: Sequence[Array]) -> None:
         """Raise if a number is out of range."""
@@ -41,13 +41,19 @@ class Check:
         for call in self.path:
             inputs = [values[v] for v in call.inputs]
             values[call.outputs[0]] = run_quietly(call.op.forward, xp, *inputs)
-        run_check(self.call, [values[v] for v in self.call.inputs])
+        check = check_of(self.call.op)
+        assert check is not None
+        told(self.call, check, [values[v] for v in self.call.inputs])
 
 
-def run_check(call: Call, arrays: Sequence[Array]) -> None:
-    """Let an op look at its arguments; what it refuses is told as eager, with the step's line."""
-    assert call.op.check is not None
-    told(call, call.op.check, arrays)
+def _ghost(spec: Spec) -> Array:
+    """Return an array for what only has to have a shape and a dtype."""
+    return np.broadcast_to(np.zeros((), spec.dtype), spec.shape)
+
+
+def check_of(op: Op) -> Callable[..., None] | None:
+    """Return what an op has to say about its arguments' numbers."""
+    return op.check or op.bounds
 
 
 def told(call: Call, function: Callable[..., Any], arrays: Sequence[Array]) -> Any:
@@ -62,42 +68,44 @@ def told(call: Call, function: Callable[..., Any], arrays: Sequence[Array]) -> A
         raise refusal from None
 
 
-class _Found(NamedTuple):
-    """How far numbers can be followed from outside."""
-
-    known: set[int]
-    makers: dict[int, Call]
-
-
 def argument_checks(graph: Graph) -> list[Check]:
-    """Return the checks that can run before the step."""
-    found = _follow(graph)
-    return [
-        Check(graph, call, _path(call, found.makers))
-        for call in graph.calls
-        if call.op.check is not None and _can_run(graph, call, found.known)
-    ]
+    """Return the checks that can run before the step; those of constants run at once."""
+    known, makers = _follow(graph, {*graph.inputs, *graph.states, *graph.constants})
+    fixed, _ = _follow(graph, set(graph.constants))
+    found: list[Check] = []
+    for call in graph.calls:
+        seen = _looked_at(graph, call)
+        if not seen or not known.issuperset(seen):
+            continue
+        check = Check(graph, call, _path(call, makers))
+        if fixed.issuperset(seen):
+            check(*([_ghost(graph.specs[v]) for v in vs] for vs in (graph.inputs, graph.states)))
+        else:
+            found.append(check)
+    return found
 
 
-def _follow(graph: Graph) -> _Found:
-    known = {*graph.inputs, *graph.states, *graph.constants}
+def _follow(graph: Graph, known: set[int]) -> tuple[set[int], dict[int, Call]]:
+    """Return the values that are known with some others, and the calls that make them."""
     makers: dict[int, Call] = {}
     for call in graph.calls:
         if isinstance(call.op, View | Cast) and call.inputs[0] in known:
             known.add(call.outputs[0])
             makers[call.outputs[0]] = call
-    return _Found(known, makers)
+    return known, makers
 
 
-def _can_run(graph: Graph, call: Call, known: set[int]) -> bool:
-    """Tell whether all numbers that the check looks at are known.
-
-    Where it takes integers, it is those; of the other arguments it reads the shapes.
-    """
-    if isinstance(call.op, Composite):
-        return False
-    whole = [v for v in call.inputs if graph.specs[v].dtype.kind in "iu"]
-    return all(v in known for v in whole or call.inputs)
+def _looked_at(graph: Graph, call: Call) -> list[int]:
+    """Return the inputs whose numbers a call's check looks at: integers if it takes any."""
+    check = check_of(call.op)
+    if check is None or isinstance(call.op, Composite):
+        return []
+    try:
+        check(*(graph.specs[v] for v in call.inputs))
+    except Exception:  # it wants more than a shape and a dtype
+        whole = [v for v in call.inputs if graph.specs[v].dtype.kind in "iu"]
+        return whole or list(call.inputs)
+    return []
 
 
 def _path(call: Call, makers: dict[int, Call]) -> list[Call]:

@@ -204,7 +204,7 @@ class Fusion:
         assert kernel.host is not None
         if type(kernel.host.node.call.op).__name__ not in HOSTS or kernel.domain[-1:] == (1,):
             return False
-        if kernel.host.node.outputs[0].dtype.kind != "f":
+        if kernel.host.node.outputs[0].dtype.kind != "f" or _is_empty(kernel.host.node):
             return False
         return any(w.value in reads for n in kernel.nodes() for w in n.writes())
 
@@ -433,6 +433,11 @@ def _alone(node: Extern) -> Kernel:
     host = Host(Mapping(tuple((n,) for n in shape), order), node)
     lead = HOSTS.get(type(node.call.op).__name__, -1)
     return Kernel(tuple(shape[d] for d in order), host=host, lead=lead % max(1, len(shape)))
+
+
+def _is_empty(node: Extern) -> bool:
+    """Tell whether an op has nothing to compute with: no kernel is written for it then."""
+    return any(0 in shape for shape in node.shapes)
 
 
 def fuse(lowered: Lowered) -> list[Kernel]:

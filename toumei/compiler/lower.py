@@ -199,9 +199,9 @@ class Lowering:
         """Return a value with memory of its own, laid out without gaps: what the caller gets."""
         e = self.expr(v)
         if not isinstance(e, Read):
-            if v not in self.homes:
+            if v not in self.homes and v not in self.graph.constants:
                 return self.store(v, range(len(self.shape(v)))).value
-            e = self.store(v)
+            e = e if isinstance(e, Const) else self.store(v)
         number = self.new(self.specs[v])
         self.compute(self.read(number), self.shape(v), e, self.makers.get(v))
         return number
@@ -447,9 +447,8 @@ def place_class(low: Lowering, call: Call) -> Expr:
     g, target = call.inputs
     shape = low.shape(call.outputs[0])
     b = low.scalars
-    number = Index(tuple(int(d == min(1, len(shape) - 1)) for d in range(len(shape))))
-    label = b.cast(_with_classes(low, target, shape), number.dtype)
-    return b.where(b.eq(number, label), _with_classes(low, g, shape), 0)
+    chosen = _is_class_of(low, call, target, shape)
+    return b.where(chosen, _with_classes(low, g, shape), 0)
 
 
 @rule("PickClass")
@@ -459,10 +458,18 @@ def pick_class(low: Lowering, call: Call) -> Expr:
     shape, (out,) = low.shape(x), call.outputs
     axis = min(1, len(shape) - 1)
     b = low.scalars
+    chosen = b.where(_is_class_of(low, call, target, shape), low.expr(x), 0)
+    return _reduced(low, call, out, shape, chosen, [axis], "sum", low.shape(out))
+
+
+def _is_class_of(low: Lowering, call: Call, target: int, shape: Shape) -> Expr:
+    """Return whether each class is that of the label, and the label counts."""
+    axis, ignored = min(1, len(shape) - 1), call.op.ignore_index  # type: ignore[attr-defined]
+    b = low.scalars
     number = Index(tuple(int(d == axis) for d in range(len(shape))))
     label = b.cast(_with_classes(low, target, shape), number.dtype)
-    chosen = b.where(b.eq(number, label), low.expr(x), 0)
-    return _reduced(low, call, out, shape, chosen, [axis], "sum", low.shape(out))
+    same = b.eq(number, label)
+    return b.apply("and", same, b.ne(label, ignored)) if 0 <= ignored < shape[axis] else same
 
 
 @rule("OneHot")

@@ -137,6 +137,9 @@ def add_rows(out: Array, numbers: Array, rows: Array) -> None:
 class Index(Places):
     """y = x[…, places, …];   ∂x = 0 with gy added at the places"""
 
+    def bounds(self, x: Array, *places: Array) -> None:
+        self.check_places(x.shape, places)
+
     def forward(self, xp: Any, x: Array, *places: Array) -> Array:
         try:
             if len(places) == 1:
@@ -159,6 +162,10 @@ class Index(Places):
 
 class Placing(Places):
     """Writes `source` at x[…, places, …]."""
+
+    def bounds(self, x: Array, source: Array, *places: Array) -> None:
+        """Refuse a place out of range."""
+        self.check_places(x.shape, places)
 
     def infer(self, x: Spec, source: Spec, *places: Spec) -> Spec:
         shown = self.shown(x, places)

@@ -36,6 +36,10 @@ class Along(Indexing):
 
     dim: int
 
+    def bounds(self, x: Array, index: Array, *rest: Array) -> None:
+        """Refuse an index out of range."""
+        in_range(index, self.dim, x.shape[self.dim] if x.ndim else 1)
+
     def fits(self, x: Spec, index: Spec) -> None:
         """Refuse an index of the wrong dtype or shape."""
         integer("index", index)

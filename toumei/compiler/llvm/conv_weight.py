@@ -1,10 +1,10 @@
 """The first kernel of the gradient of a convolution's weight: sums over chunks of the images.
 
 wg[k, c, i, j] = Σ over images and pixels of x[pixel · stride + tap, c] · yg[pixel, k].  The
-positions of a register tile are taps and channels of x, its columns are channels of y, and the loops
-run over pixels.  The images are cut into chunks, whose number depends on nothing but the spec: each chunk is
-a work item that leaves its sums in the workspace, [tap, c, k], and a second kernel adds them up in
-order (conv_combine.py).
+positions of a register tile are taps and channels of x, its columns are channels of y, and the
+loops run over pixels.  The images are cut into chunks, whose number depends on nothing but the
+spec: each chunk is a work item (or several, by columns) that leaves its sums in the workspace,
+[tap, c, k], and a second kernel adds them up in order (conv_combine.py).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .conv_weight_plan import (
     window_y,
 )
 from .ir import Function, Value, vector
+from .matmul import when
 from .matmul_plan import parts
 from .matmul_tile import first_lanes
 
@@ -72,13 +73,13 @@ class Partial:
         return f
 
     def item(self, item: Value) -> None:
-        """Write the computation of a chunk's sums, for one group."""
+        """Write the computation of a chunk's sums, for one group and a part of its columns."""
         f, plan, size = self.f, self.plan, sums_size(self.spec, self.plan.target)
-        self.sums = f.at(self.parts, f.mul(item, size), self.element)
-        chunk, self.group = f.udiv(item, self.groups), f.urem(item, self.groups)
-        with f.loop(0, size, self.lanes) as loop:
-            zero = f.const(vector(self.element, self.lanes), 0.0)
-            f.store(zero, f.at(self.sums, loop.index, self.element))
+        rest, split = f.udiv(item, plan.splits), f.urem(item, plan.splits)
+        self.sums = f.at(self.parts, f.mul(rest, size), self.element)
+        chunk, self.group = f.udiv(rest, self.groups), f.urem(rest, self.groups)
+        self.cut_columns(split)
+        self.clear()
         first = f.mul(chunk, plan.visits)
         bands = -(-self.spec.oh // plan.band)
         total = -(-self.spec.n // plan.images) * bands
@@ -87,6 +88,33 @@ class Partial:
         with f.loop(first, stop) as loop:
             image = f.mul(f.udiv(loop.index, bands), plan.images)
             self.visit(image, f.mul(f.urem(loop.index, bands), plan.band))
+
+    def cut_columns(self, split: Value) -> None:
+        """Find the columns of a part: whole panels from `start` to `stop`, and the rest or not."""
+        f, width = self.f, self.plan.vectors * self.lanes
+        panels = -(-self.columns // width)
+        per = -(-panels // self.plan.splits) * width
+        whole = self.columns // width * width
+        self.start: Value | int = 0
+        self.stop: Value | int = whole
+        self.last: Value | None = None
+        if self.plan.splits > 1:
+            self.start = f.mul(split, per)
+            end = f.add(self.start, per)
+            self.stop = f.select(f.compare("slt", end, whole), end, whole)
+            self.last = f.compare("sge", end, self.columns)
+
+    def clear(self) -> None:
+        """Write zeros into the sums of a part of the columns."""
+        f, pad = self.f, pad_channels(self.spec, self.plan.target)
+        zero = f.const(vector(self.element, self.lanes), 0.0)
+        stop: Value | int = pad
+        if self.last is not None:
+            stop = f.select(self.last, f.const("i64", pad), self.stop)
+        with f.loop(0, sums_size(self.spec, self.plan.target), pad) as rows:
+            row = f.at(self.sums, rows.index, self.element)
+            with f.loop(self.start, stop, self.lanes) as columns:
+                f.store(zero, f.at(row, columns.index, self.element))
 
     def visit(self, image: Value, row: Value) -> None:
         """Write the adding of some images, or of a band of one image."""
@@ -167,10 +195,11 @@ class Partial:
         f, width = self.f, self.plan.vectors * self.lanes
         whole = self.columns // width * width
         if whole:
-            with f.loop(0, whole, width) as loop:
+            with f.loop(self.start, self.stop, width) as loop:
                 self.panel(x, y, levels, loop.index, width)
         if whole < self.columns:
-            self.panel(x, y, levels, f.const("i64", whole), self.columns - whole)
+            with when(f, self.last if self.last is not None else True):
+                self.panel(x, y, levels, f.const("i64", whole), self.columns - whole)
 
     def panel(self, x: Value, y: Value, levels: list[Level], column: Value, width: int) -> None:
         """Write the tiles of a panel."""

@@ -15,8 +15,11 @@ from .matmul_plan import fits, parts, step_cycles
 from .target import Target
 
 CHUNKS = 16  # enough for several threads
-FEW_CHUNKS = 8  # where the sums of one are large
-LARGE = 128 * 1024  # bytes of such sums
+LARGE = 128 * 1024  # bytes of a chunk's sums that are worth keeping few:
+WORTH = (
+    640  # pixels that a chunk must have then, so that adding its sums up takes little of the time
+)
+ITEMS = 8  # fewer leave threads idle: then the columns are divided, too
 PIXELS = 128  # that a tile goes through at a time: its columns of y stay in the first cache
 TURNED = 8192  # numbers that the second kernel turns over at a time: in the first cache
 
@@ -45,6 +48,7 @@ class Plan:
         visits: how many such parts there are in a chunk.
         piece: rows of y that a tile goes through at a time; less than `band` only with one image.
         chunks: how many.
+        splits: parts into which the columns are cut, each a work item.
         copied: x is copied first, with zeros around it.
         copied_y: y is copied first, channels innermost.
     """
@@ -59,6 +63,7 @@ class Plan:
     visits: int
     piece: int
     chunks: int
+    splits: int
     copied: bool
     copied_y: bool
 
@@ -139,25 +144,40 @@ def choose(spec: ConvSpec, target: Target) -> Plan:
     copied = padded or not (channel_unit(spec) or planar(spec))
     whole = window(spec, max(1, spec.oh))
     shape = grid(spec, *((whole.pitch, whole.pixel, whole.deep) if copied else spec.x[1:]))
-    deep, tall, wide, vectors = min(
+    tile = min(
         tiles(shape, target, columns, lanes), key=lambda t: tile_cost(shape, columns, lanes, t)
     )
+    images, band, piece = steps(spec, whole)
+    visits = -(-spec.n // images) * -(-spec.oh // band)
+    each, chunks, splits = divide(spec, target, visits, tile[-1] * lanes)
+    return Plan(
+        target, *tile, images, band, each, piece, chunks, splits, copied, spec.y[3] != 1
+    )  # fmt: skip
+
+
+def steps(spec: ConvSpec, whole: Window) -> tuple[int, int, int]:
+    """Return how many images, and rows of one, are copied, and the rows a tile goes through."""
     row = max(1, whole.bytes // max(1, whole.rows) * spec.stride[0])
-    band = max(1, min(spec.oh, BAND // row))
-    images = 1
+    band, images = max(1, min(spec.oh, BAND // row)), 1
     if band >= spec.oh:
         most = min(BAND // max(1, whole.bytes), -(-PIXELS // max(1, spec.oh * spec.ow)))
         images = max(1, min(most, spec.n // CHUNKS))
     piece = max(1, min(band, -(-PIXELS // max(1, spec.ow))))
-    piece = -(-spec.oh // max(1, -(-spec.oh // piece))) or 1
-    band = max(1, band // piece) * piece
-    visits = -(-spec.n // images) * -(-spec.oh // band)
-    few = sums_size(spec, target) * SIZES[spec.dtype] > LARGE
-    each = -(-visits // (FEW_CHUNKS if few else CHUNKS))
-    return Plan(
-        target, deep, tall, wide, vectors, images, band, each, piece, -(-visits // each) if each else 0,
-        copied, spec.y[3] != 1,
-    )  # fmt: skip
+    piece = max(1, -(-spec.oh // max(1, -(-spec.oh // piece))))
+    return images, band if band >= spec.oh else max(1, band // piece) * piece, piece
+
+
+def divide(spec: ConvSpec, target: Target, visits: int, width: int) -> tuple[int, int, int]:
+    """Return the visits of a chunk, the chunks, and the parts of the columns."""
+    groups, _, columns = pseudo(spec)
+    chunks = CHUNKS
+    if sums_size(spec, target) * SIZES[spec.dtype] > LARGE:
+        chunks = max(1, min(chunks, spec.n * spec.oh * spec.ow // WORTH))
+    each = -(-visits // chunks)
+    chunks = -(-visits // each) if each else 0
+    panels, wanted = -(-columns // width), -(-ITEMS // max(1, chunks * groups))
+    per = -(-panels // min(max(1, panels), wanted))  # panels of a part
+    return each, chunks, -(-panels // max(1, per))
 
 
 def tiles(
@@ -194,7 +214,7 @@ def items(spec: ConvSpec, plan: Plan) -> tuple[int, int]:
     if not inner * columns * spec.kernel[0] * spec.kernel[1]:
         return 0, 0
     wide, deep = turned(spec, plan.target)
-    return plan.chunks * groups, groups * -(-columns // wide) * -(-inner // deep)
+    return plan.chunks * groups * plan.splits, groups * -(-columns // wide) * -(-inner // deep)
 
 
 def turned(spec: ConvSpec, target: Target) -> tuple[int, int]:

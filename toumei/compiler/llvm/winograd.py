@@ -22,7 +22,7 @@ from .conv_spec import ConvSpec
 from .ir import Function, Value
 from .kernel import Kernel
 from .matmul import Epilogue, Place, as_value, smaller
-from .matmul_tile import store_maybe
+from .matmul_tile import store_maybe, transpose_store
 from .target import Target
 from .winograd_math import POINTS, spread
 from .winograd_plan import DIRECTIONS, SIZE, Plan, supports, worth
@@ -161,15 +161,17 @@ def weights(name: str, plan: Plan) -> Function:
     """Write the kernel that transforms the weight; its items are the channels of the source."""
     f = Function(name, ARGS)
     w, lanes = Writer(f, plan), plan.lanes
-    taps = f.scratch(9 * lanes * SIZE)
-    lines = f.scratch(3 * POINTS * lanes * SIZE)
+    taps, lines = (f.scratch(n * lanes * SIZE) for n in (9, 3 * POINTS))
+    first, along = w.at(taps, 0), (lanes, 3 * lanes)  # columns of taps, one after the other
+    if plan.turned:
+        first, along = w.at(taps, 8 * lanes), (-lanes, -3 * lanes)
+    step = plan.weights.step
     _, begin, end = f.args
     with f.loop(begin, end) as channels:
         for k, count in parts_of(w, plan.result.channels):
             gather(w, taps, channels.index, k, count)
+            spread_lines(w, first, along, 3, lines, (lanes, 3 * lanes))
             to = w.at(f.buffer(3), f.add(f.mul(channels.index, plan.weights.row), k))
-            spread_lines(w, taps, (lanes, 3 * lanes), 3, lines, (lanes, 3 * lanes))
-            step = plan.weights.step
             spread_lines(w, lines, (3 * lanes, lanes), POINTS, to, (POINTS * step, step))
     f.ret()
     return f
@@ -183,16 +185,22 @@ def parts_of(w: Writer, channels: int) -> Iterator[tuple[Value, int]]:
 
 def gather(w: Writer, taps: Value, c: Value, k: Value, count: int) -> None:
     """Write the gathering of the 9 taps of some channels k, made up to vectors with zeros."""
-    f, lanes, weight = w.f, w.plan.lanes, w.plan.weight
+    f, lanes = w.f, w.plan.lanes
+    of_k, of_c, *inner = w.plan.weight
+    source = w.at(f.buffer(1), f.add(f.mul(c, of_c), f.mul(k, of_k)))
+    if inner == [3, 1]:
+        for i, columns in ((0, 8), (5, 4)):  # whole vectors of 4, which overlap
+            to = w.at(taps, i * lanes)
+            transpose_store(
+                f, "float", lanes, w.at(source, i), of_k, to, lanes, count, columns
+            )  # fmt: skip
+        return
     if count < lanes:
         clear(f, taps, 9 * lanes)
-    base = w.at(w.at(f.buffer(1), weight.offset), f.mul(c, weight.strides[1]))
     with f.loop(0, count) as loop:
-        source = w.at(base, f.mul(f.add(k, loop.index), weight.strides[0]))
-        target = w.at(taps, loop.index)
+        line, target = w.at(source, f.mul(loop.index, of_k)), w.at(taps, loop.index)
         for i in range(9):
-            offset = i // 3 * weight.strides[2] + i % 3 * weight.strides[3]
-            value = f.load(w.at(source, offset), "float")
+            value = f.load(w.at(line, i // 3 * inner[0] + i % 3 * inner[1]), "float")
             f.store(value, w.at(target, i * lanes))
 
 
@@ -213,10 +221,8 @@ def spread_lines(
     """
     f = w.f
     with f.loop(0, lines) as loop:
-        line, result = (
-            w.at(source, f.mul(loop.index, strides[0])),
-            w.at(target, f.mul(loop.index, to[0])),
-        )
+        line = w.at(source, f.mul(loop.index, strides[0]))
+        result = w.at(target, f.mul(loop.index, to[0]))
         values = [w.load(line, i * strides[1]) for i in range(3)]
         for i, value in enumerate(spread(f, values, scaled=True)):
             w.store(value, result, i * to[1])

@@ -51,13 +51,6 @@ class Image(NamedTuple):
         return ((self.columns - 1) * self.strides[2] + self.channels) * SIZE
 
 
-class Weight(NamedTuple):
-    """The weight as a convolution sees it: where it begins, strides of (k, c, i, j)."""
-
-    offset: int
-    strides: tuple[int, int, int, int]
-
-
 class Matrices(NamedTuple):
     """How the 36 matrices of the transform domain lie in memory, in numbers.
 
@@ -108,13 +101,16 @@ class Plan:
         rows, columns = self.spec.padding
         return (2 - rows, 2 - columns) if self.direction == "input" else (rows, columns)
 
+    @property
+    def turned(self) -> bool:
+        """Whether the weight is turned around: the last tap comes first."""
+        return self.direction == "input"
+
     @cached_property
-    def weight(self) -> Weight:
-        """The weight; for the input's gradient it is turned around and transposed."""
+    def weight(self) -> tuple[int, int, int, int]:
+        """Strides of the weight: of channels of the result, of the source, of rows and columns."""
         k, c, i, j = self.spec.weight
-        if self.direction == "input":
-            return Weight(2 * i + 2 * j, (c, k, -i, -j))
-        return Weight(0, (k, c, i, j))
+        return (c, k, i, j) if self.turned else (k, c, i, j)
 
     # --- tiles, units, blocks ---
 
@@ -221,6 +217,12 @@ class Plan:
         return self.register_tile[1]
 
     @property
+    def turns(self) -> tuple[int, int, int]:
+        """The register tiles of a block: matrices, columns and rows of them."""
+        rows = self.deep if self.direction == "weight" else self.tiles
+        return SQUARE, self.wide // (self.vectors * self.lanes), rows // self.rows
+
+    @property
     def chains(self) -> int:
         return chains_for(self.rows * self.vectors)
 
@@ -255,7 +257,8 @@ class Plan:
     @cached_property
     def chunks(self) -> int:
         """Parts of the units whose sums are added up at the end."""
-        return max(1, min(CHUNKS, self.blocks // 2))
+        most = min(CHUNKS, max(1, self.blocks / 2))
+        return 1 << round(math.log2(most))  # as a rule, even for so many threads
 
     @cached_property
     def flat(self) -> int:
@@ -285,6 +288,9 @@ def supports(spec: ConvSpec, direction: str, target: Target) -> bool:
     if min(spec.n, spec.c, spec.k, spec.h, spec.w, spec.oh, spec.ow) < 1:
         return False
     if direction == "weight" and spec.weight[1:] != (9, 3, 1):
+        return False
+    over = (2 * p - 2 for p in spec.padding)
+    if (spec.oh, spec.ow) != tuple(n + p for n, p in zip((spec.h, spec.w), over, strict=True)):
         return False
     plan = Plan(spec, direction, target)
     inner = spec.x[3] == 1 and spec.y[3] == 1

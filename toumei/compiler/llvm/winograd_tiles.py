@@ -7,8 +7,8 @@ results wait in a line buffer, and one along the rows: all loops stay rolled.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from .ir import Function, Value, vector
@@ -17,7 +17,7 @@ from .matmul_tile import Tile, first_lanes, load_maybe, run
 from .winograd_math import POINTS, STEP, combine, input_line, spread
 from .winograd_plan import LINE, SIZE, SQUARE, Image, Matrices, Plan
 
-Fetch = Callable[[Value], None]  # writes the fetching of a 36th of something, by its number
+Fetch = Callable[[Value], None]  # writes the fetching of a piece of something, by its number
 
 
 ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]  # of a kernel
@@ -227,15 +227,24 @@ def larger_of(f: Function, x: Value, y: Value) -> Value:
 # --- products ---
 
 
-@contextmanager
-def each_matrix(
-    w: Writer, ahead: Sequence[Fetch], *operands: tuple[Value, Matrices]
-) -> Iterator[list[Value]]:
-    """Write a loop over the 36 matrices: give where each operand's begins."""
-    with w.f.loop(0, SQUARE) as loop:
-        for piece in ahead:
-            piece(loop.index)
-        yield [w.at(base, w.f.mul(loop.index, matrices.step)) for base, matrices in operands]
+def register_tiles(
+    w: Writer, rows: Value | int, ahead: Sequence[Fetch]
+) -> Iterator[tuple[Value, Value, Value]]:
+    """Write the loops over matrices, columns and rows of register tiles: yield these three.
+
+    Args:
+        rows: how many there are.
+        ahead: what is fetched into the cache meanwhile, a little for each register tile.
+    """
+    f, plan = w.f, w.plan
+    width, (_, panels, downs) = plan.vectors * plan.lanes, plan.turns
+    with f.loop(0, SQUARE) as matrix, f.loop(0, plan.wide, width) as across:
+        panel = f.add(f.mul(matrix.index, panels), f.udiv(across.index, width))
+        with f.loop(as_value(f, 0), as_value(f, rows), plan.rows, nonempty=True) as down:
+            number = f.add(f.mul(panel, downs), f.udiv(down.index, plan.rows))
+            for piece in ahead:
+                piece(number)
+            yield matrix.index, across.index, down.index
 
 
 def register_tile(plan: Plan, a: tuple[int, int], b: int) -> Tile:
@@ -260,20 +269,15 @@ def products(w: Writer, a: Value, b: Value, c: Value, tiles: Value, ahead: Seque
         ahead: what is fetched into the cache meanwhile.
     """
     f, plan = w.f, w.plan
-    width = plan.vectors * plan.lanes
     shape = register_tile(plan, (plan.sources.row, 1), plan.weights.row)
-    operands = ((a, plan.sources), (b, plan.weights), (c, plan.results))
-    with (
-        each_matrix(w, ahead, *operands) as (left, right, sums),
-        f.loop(0, plan.wide, width) as across,
-    ):
-        panel, below = w.at(right, across.index), w.at(sums, across.index)
-        with f.loop(f.const("i64", 0), tiles, plan.rows, nonempty=True) as down:
-            rows = w.at(left, f.mul(down.index, plan.sources.row))
-            found = run(f, shape, rows, panel, plan.source.channels)
-            places = cells(w, w.at(below, f.mul(down.index, plan.results.row)), plan.results.row)
-            for value, place in zip(found, places, strict=True):
-                f.store(value, place)
+    for matrix, column, tile in register_tiles(w, tiles, ahead):
+        left = w.at(w.at(a, f.mul(matrix, plan.sources.step)), f.mul(tile, plan.sources.row))
+        right = w.at(w.at(b, f.mul(matrix, plan.weights.step)), column)
+        found = run(f, shape, left, right, plan.source.channels)
+        first = w.at(w.at(c, f.mul(matrix, plan.results.step)), column)
+        first = w.at(first, f.mul(tile, plan.results.row))
+        for value, place in zip(found, cells(w, first, plan.results.row), strict=True):
+            f.store(value, place)
 
 
 def add_products(
@@ -281,25 +285,19 @@ def add_products(
 ) -> None:
     """Write C += Aᵀ · B for all matrices, as `products`: channels by tiles, tiles by channels."""
     f, plan = w.f, w.plan
-    width = plan.vectors * plan.lanes
     shape = register_tile(plan, (1, plan.sources.row), plan.results.row)
-    operands = ((a, plan.sources), (b, plan.results), (c, plan.weights))
-    with (
-        each_matrix(w, ahead, *operands) as (left, right, sums),
-        f.loop(0, plan.wide, width) as across,
-    ):
-        panel, below = w.at(right, across.index), w.at(sums, across.index)
-        with f.loop(0, plan.deep, plan.rows) as down:
-            first = w.at(below, f.mul(down.index, plan.weights.row))
-            places = cells(w, first, plan.weights.row)
-            before = [f.load(place, w.kind) for place in places]
-            found = run(f, shape, w.at(left, down.index), panel, tiles, before)
-            for value, place in zip(found, places, strict=True):
-                f.store(value, place)
+    for matrix, column, channel in register_tiles(w, plan.deep, ahead):
+        first = w.at(w.at(c, f.mul(matrix, plan.weights.step)), column)
+        places = cells(w, w.at(first, f.mul(channel, plan.weights.row)), plan.weights.row)
+        left = w.at(w.at(a, f.mul(matrix, plan.sources.step)), channel)
+        right = w.at(w.at(b, f.mul(matrix, plan.results.step)), column)
+        before = [f.load(place, w.kind) for place in places]
+        for value, place in zip(run(f, shape, left, right, tiles, before), places, strict=True):
+            f.store(value, place)
 
 
 def fetch(w: Writer, image: Image, unit: Value, place: Place | None = None) -> Fetch:
-    """Return what fetches the memory of a block into the cache, a 36th at a time.
+    """Return what fetches the memory of a block into the cache, a piece at a time.
 
     The products leave the memory idle, and the transforms wait for it.
 
@@ -310,7 +308,7 @@ def fetch(w: Writer, image: Image, unit: Value, place: Place | None = None) -> F
     """
     f, plan, rows = w.f, w.plan, image.strides[1]
     contiguous = plan.segments == 1 and image.strides[0] == image.rows * rows
-    share = -(-plan.group * STEP * rows * SIZE // (SQUARE * LINE)) * LINE
+    share = -(-plan.group * STEP * rows * SIZE // (math.prod(plan.turns) * LINE)) * LINE
     row, batch = (as_value(f, n) for n in remainder(f, unit, plan.grid[0]))
     y = f.mul(row, STEP)
     if place:
