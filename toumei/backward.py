@@ -240,7 +240,7 @@ def _call_gradient(node: Node, gradient: Gradient, gy: Any, values: list[Any]) -
 
 def _call_checked(node: Node, gradient: Gradient, gy: Any, values: list[Any]) -> Any:
     """Debug mode: stop at the first NaN or infinity among the gradients."""
-    before, config.within = config.within, node.place or Place()
+    before, config.within = config.within, (node.place or Place()).of_gradient()
     try:
         result = _call_gradient(node, gradient, gy, values)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,13 @@ class Place:
     def __init__(self) -> None:
         self.line = user_line()
         self.modules = list(reversed(config.modules))
+        self.backward = False  # whether it is the gradient of what was called there
+
+    def of_gradient(self) -> Place:
+        """Return the place of what computes the gradient of an op that was called here."""
+        place = copy.copy(self)
+        place.backward = True
+        return place
 
 
 def place_of_call() -> Place:

@@ -247,6 +247,18 @@ class Native:
 
     def run(self, arguments: Sequence[Array], states: Sequence[Array]) -> list[Array]:
         """Return the results, after writing the states."""
+        return self._run(arguments, states, self.program.run)
+
+    def times(self, arguments: Sequence[Array], states: Sequence[Array]) -> list[float]:
+        """Do what `run` does, one kernel after the other; return the seconds of each stage."""
+        taken: list[float] = []
+        self._run(arguments, states, lambda table: taken.extend(self.program.times(table)))
+        each = iter(taken)
+        return [sum(next(each) for _ in s.kernels or (None,)) for s in self.stages]
+
+    def _run(
+        self, arguments: Sequence[Array], states: Sequence[Array], go: Callable[[Array], None]
+    ) -> list[Array]:
         specs = self.lowered.specs
         given = [
             np.ascontiguousarray(a, specs[v].dtype)
@@ -258,7 +270,7 @@ class Native:
         addresses = np.array([a.__array_interface__["data"][0] for a in self.current], np.int64)
         self.table[self.moving] = addresses[self.sources] + self.offsets
         try:
-            self.program.run(self.table)
+            go(self.table)
             for state, value in self.lowered.copies:
                 memory = self.current[self.outside.index(state)]
                 spec = specs[value]

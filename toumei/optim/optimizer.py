@@ -131,8 +131,16 @@ class Optimizer:
             with grad_mode(True):
                 loss = closure()
         with grad_mode(False):
-            run_quietly(self._update_all)
+            run_quietly(self._update_named if config.debug else self._update_all)
         return loss
+
+    def _update_named(self) -> None:
+        """Debug mode: what is computed here is told to be the optimiser's."""
+        config.modules.append(type(self).__name__)
+        try:
+            self._update_all()
+        finally:
+            config.modules.pop()
 
     def _update_all(self) -> None:
         trace = config.trace
