@@ -131,8 +131,8 @@ def guarded(size: int) -> tuple[np.ndarray, int]:
 class Compiled:
     """The kernels of a convolution, callable on arrays."""
 
-    def __init__(self, direction: str, spec: ConvSpec, target: Target, epilogue=None) -> None:
-        self.kernels = conv.emit(direction, "conv", spec, target, epilogue)
+    def __init__(self, direction: str, spec: ConvSpec, target: Target, *epilogue) -> None:
+        self.kernels = conv.emit(direction, "conv", spec, target, *epilogue)
         functions = [k.function for k in self.kernels]
         code = jit.compile_ir(module(functions), target)
         self.library = jit.Library(code, [f.name for f in functions])
@@ -204,6 +204,7 @@ CASES = [
     Case(c=4, k=6, kernel=(3, 3), padding=(4, 3), size=(2, 3)),  # more border than image
     Case(c=6, k=5, kernel=(1, 7), padding=(0, 3), size=(1, 40)),  # one-dimensional
     Case(n=1, c=9, k=16, size=(40, 11)),  # bands of one image
+    Case(n=1, c=40, k=50, kernel=(5, 5), padding=(2, 2), stride=(2, 2), size=(7, 7)),
     Case(n=0),
     Case(n=19, c=7, k=7, size=(3, 2)),  # more images than chunks
 ]
@@ -269,7 +270,7 @@ def test_bits_do_not_depend_on_how_items_are_split(direction, case):
 
 
 @each_direction
-@pytest.mark.parametrize("case", [CASES[i] for i in (0, 2, 3, 9, 10)], ids=str)
+@pytest.mark.parametrize("case", [CASES[i] for i in (0, 1, 2, 3, 4, 9, 10)], ids=str)
 def test_epilogue(direction, case):
     """2 · sums + what is there at (batch, row, column), and the batch's number."""
     arrays = Arrays(case)
@@ -284,6 +285,7 @@ def test_epilogue(direction, case):
         f: Function, sums: Value, row: Value, column: Value, batch: Value, mask: Value | None
     ) -> None:
         lanes = split(sums.type)[1]
+        assert lanes == conv.epilogue_lanes(direction, arrays.spec, host())
         place = f.add(f.mul(row, channels), column)
         more = load_maybe(f, f.at(f.buffer(4), place, "float"), sums.type, mask)
         number = f.splat("float", f.cast("sitofp", batch, "float"), lanes)
@@ -291,8 +293,11 @@ def test_epilogue(direction, case):
         to = f.at(f.buffer(2), f.add(place, f.mul(batch, image)), "float")
         store_maybe(f, value, to, mask)
 
+    def place(f: Function, row: Value, column: Value, batch: Value) -> Value:
+        return f.at(f.buffer(2), f.add(f.mul(row, channels), column), "float")
+
     result[...] = np.nan
-    Compiled(direction, arrays.spec, host(), epilogue)(*operands, result, extra)
+    Compiled(direction, arrays.spec, host(), epilogue, place)(*operands, result, extra)
     shape = expected.shape if direction == "weight" else expected[0].shape
     wanted = 2 * expected + extra.astype(np.float64).reshape(shape)
     if direction != "weight":

@@ -28,12 +28,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import conv_combine, conv_direct, conv_pack, conv_plan, conv_weight, conv_weight_plan
-from .conv_direct import Epilogue
 from .conv_spec import ConvSpec
 from .ir import Function
+from .matmul import Epilogue, Place
 from .target import Target
 
-__all__ = ["ConvSpec", "Epilogue", "Kernel", "emit", "workspace"]
+__all__ = ["ConvSpec", "Epilogue", "Kernel", "Place", "emit", "epilogue_lanes", "workspace"]
 
 DIRECTIONS = ("forward", "input", "weight")
 
@@ -61,6 +61,7 @@ def emit(
     spec: ConvSpec,
     target: Target,
     epilogue: Epilogue | None = None,
+    place: Place | None = None,
 ) -> list[Kernel]:
     """Write the kernels of a convolution or a gradient; each needs what those before it wrote.
 
@@ -70,6 +71,9 @@ def emit(
         spec: of the convolution.
         target: the processor.
         epilogue: what becomes of the sums; by default they are stored.
+        place: place(f, row, column, batch): where the epilogue writes images, to be fetched into
+            the cache beforehand where that pays.  By default nothing is, but with the default
+            epilogue.
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, not {direction!r}")
@@ -77,7 +81,7 @@ def emit(
         return emit_weight(name, spec, target, epilogue)
     problem = conv_plan.problem(direction, spec)
     plan = conv_plan.choose(problem, target)
-    main = conv_direct.Convolution(f"{name}_main", problem, plan, epilogue)
+    main = conv_direct.Convolution(f"{name}_main", problem, plan, epilogue, place)
     pack = conv_pack.Packing(f"{name}_pack", problem, plan)
     return [
         Kernel(pack.function(), conv_pack.items(problem, plan)),
@@ -97,6 +101,18 @@ def emit_weight(
         Kernel(partial.function(), first, chunk=1, scratch=partial.scratch),
         Kernel(combine.function(), second),
     ]
+
+
+def epilogue_lanes(direction: str, spec: ConvSpec, target: Target) -> int:
+    """Return the lanes of the sums that an epilogue gets: 1 for few channels, else a vector's.
+
+    With one lane, costly functions are better left to another kernel.
+    """
+    if direction != "weight":
+        problem = conv_plan.problem(direction, spec)
+        if conv_plan.choose(problem, target).form == "dot":
+            return 1
+    return target.lanes(spec.dtype)
 
 
 def workspace(direction: str, spec: ConvSpec, target: Target) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .conv_direct import Epilogue
 from .conv_spec import ConvSpec
 from .conv_weight_plan import Plan, items, pad_channels, pseudo, sums_size, turned
 from .ir import SIZES, Function, Value, vector
+from .matmul import Epilogue
 from .matmul_tile import first_lanes, store_maybe
 
 ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from .conv_plan import Axis, Layout, Plan, Problem, bands, depth, even, layout, pseudo, runs
 from .conv_tile import Level, Tile, Window, copy_window, run, unrolling
 from .ir import SIZES, Function, Value, vector
-from .matmul import Number
+from .matmul import Epilogue, Number, Place
 from .matmul_tile import first_lanes, store_maybe, sum_lanes
-
-Epilogue = Callable[[Function, Value, Value, Value, Value, "Value | None"], None]
 
 ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]
 Phase = tuple[Axis, Axis]
@@ -38,11 +36,18 @@ class Convolution:
         name: of the function.
         problem, plan: what to compute, and how.
         epilogue: what becomes of the sums; None: they are stored.
+        place: where the epilogue writes.
     """
 
-    def __init__(self, name: str, problem: Problem, plan: Plan, epilogue: Epilogue | None) -> None:
-        self.problem, self.plan, self.epilogue = problem, plan, epilogue
-        self.default = epilogue is None
+    def __init__(
+        self,
+        name: str,
+        problem: Problem,
+        plan: Plan,
+        epilogue: Epilogue | None,
+        place: Place | None = None,
+    ) -> None:
+        self.problem, self.plan, self.epilogue, self.place = problem, plan, epilogue, place
         self.element = problem.element
         self.lanes = plan.target.lanes(problem.element)
         self.layout: Layout = layout(problem, plan)
@@ -261,9 +266,10 @@ class Convolution:
         What the next work item copies; and, where sums are short, the tile's place in the output.
         """
         f, p, kind = self.f, self.problem, self.element
-        if 0 < p.steps(phase) <= SHORT and self.default and p.target[3] == 1:
+        stored = self.epilogue is None and p.target[3] == 1
+        if 0 < p.steps(phase) <= SHORT and (stored or self.place) and self.plan.form != "dot":
             for cell in places:
-                there = finish.place(cell)
+                there = finish.place(cell) if self.place is None else finish.place_of(cell)
                 for v in range(0, vectors, 64 // (self.lanes * SIZES[kind])):
                     f.prefetch(f.at(there, v * self.lanes, kind))
         if not self.window or p.groups > 1 or p.source[3] != 1:
@@ -342,6 +348,11 @@ class Finish:
         """Return the place of a pixel's first channel."""
         _, down, across, _ = self.kernel.problem.target
         return self.f.at(self.start, cell[0] * down + cell[1] * across, self.kernel.element)
+
+    def place_of(self, cell: tuple[int, int]) -> Value:
+        """Return the place of a pixel's first channel where the epilogue writes."""
+        assert self.kernel.place is not None
+        return self.kernel.place(self.f, self.row(cell), self.column, self.kernel.batch)
 
     def vectors(
         self, cells: list[tuple[int, int]], sums: list[Value], count: int, mask: Value | None

@@ -6,6 +6,7 @@ from .conv_plan import Axis, Plan, Problem, Runs, depth, layout, pseudo, runs
 from .ir import SIZES, Function, Value, vector
 from .matmul_tile import transpose_store
 
+SMALL = 8192  # numbers, for which the quick way isn't worth the time of compiling it
 ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]
 
 
@@ -36,6 +37,7 @@ class Packing:
         of_channel, of_column, *self.of_tap, of_group = problem.weight
         of_column = of_group if problem.apart else of_column
         self.strides = (0 if problem.apart else of_group, of_channel, of_column)
+        self.large = self.groups * self.layout.size > SMALL
         self.f = Function(name, ARGS)
 
     def function(self) -> Function:
@@ -66,7 +68,7 @@ class Packing:
         f = self.f
         source = f.at(w, f.mul(first, self.strides[2]), self.element)
         rows, taps = self.window
-        if self.of_tap == [taps, 1]:
+        if self.of_tap == [taps, 1] and rows * taps > 1 and self.large:
             self.transpose(source, count, rows * taps)
         else:
             self.gather(source, count)
