@@ -1,7 +1,7 @@
 """How a Winograd convolution is cut into tiles, blocks and work items.
 
 A *tile* is 4 x 4 pixels of y, and the 6 x 6 of x that they depend on.  A *unit* is a row of tiles
-of an image (or a piece of it, where it is long); a *block* is some units, about 36 tiles, whose
+of an image (or a piece of it, where it is long); a *block* is some units, about 30 tiles, whose
 transforms stay in the second cache while the 36 matrix products are computed.  Forward and for the
 gradient of the input, a block is a work item.  For the gradient of the weight, where the products
 add up over all tiles, a work item is a *chunk* of units; there are as many chunks whatever the
@@ -29,7 +29,7 @@ LARGE, LARGE_BLOCK = (
     64 * 64,
     36,
 )  # numbers of a matrix of the weight; tiles of a block from there on
-CACHE = 1024 * 1024  # bytes of the second cache that a block may take
+CACHE = 1536 * 1024  # bytes of the second cache that a block may take
 SEGMENT = 16  # tiles of a unit, at most: its lines stay in the first cache
 ZEROS = 128 * 1024  # bytes of the row of zeros that stands for rows outside of an image
 WEIGHT_CYCLES = 800  # to transform nine vectors of the weight, or its gradient back
@@ -142,7 +142,9 @@ class Plan:
     def group(self) -> int:
         """Units of a block."""
         one = SQUARE * (self.deep + self.wide) * SIZE  # bytes of a tile's transforms
-        wanted = BLOCK if self.deep * self.wide < LARGE else LARGE_BLOCK
+        wanted = BLOCK if self.deep * self.wide <= LARGE else LARGE_BLOCK
+        if self.direction == "weight":  # sums are read and written again for each block
+            wanted = wanted * 4 // 3
         tiles = max(8, min(wanted, CACHE // one))
         return max(1, min(self.units, round(tiles / self.segment)))
 
@@ -176,13 +178,21 @@ class Plan:
         step = (rows * columns // self.lanes | 1) * self.lanes
         return Matrices(columns, step, SQUARE * step)
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the results of the products take the place of their sources.
+
+        A register tile as wide as the matrix reads whole rows before it writes them.
+        """
+        return self.direction != "weight" and self.turns[1] == 1
+
     @cached_property
     def sources(self) -> Matrices:
-        return self.spaced(self.tiles, self.deep)
+        return self.spaced(self.tiles, max(self.deep, self.wide) if self.in_place else self.deep)
 
     @cached_property
     def results(self) -> Matrices:
-        return self.spaced(self.tiles, self.wide)
+        return self.sources if self.in_place else self.spaced(self.tiles, self.wide)
 
     @cached_property
     def weights(self) -> Matrices:
@@ -244,7 +254,7 @@ class Plan:
         """The parts of scratch memory: numbers of each."""
         parts = {
             "source": self.sources.size,
-            "result": self.results.size,
+            "result": 0 if self.in_place else self.results.size,
             "line": self.line,
             "zeros": self.zeros,
         }

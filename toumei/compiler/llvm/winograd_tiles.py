@@ -73,6 +73,8 @@ def scratch_parts(w: Writer, scratch: Value) -> dict[str, Value]:
     for part, size in w.plan.scratch.items():
         places[part] = w.at(scratch, offset)
         offset += size
+    if w.plan.in_place:
+        places["result"] = places["source"]
     clear(f, places["zeros"], w.plan.zeros)
     return places
 
