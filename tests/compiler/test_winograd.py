@@ -310,9 +310,10 @@ def test_supports_and_worth():
         for other in (
             spec._replace(dtype="double"), spec._replace(stride=(2, 2)), spec._replace(groups=2),
             spec._replace(kernel=(5, 5)), spec._replace(dilation=(2, 2)), spec._replace(n=0),
-            spec._replace(padding=(3, 3)), spec._replace(x=(1, 8, 64, 512)),
+            spec._replace(padding=(3, 3)), spec._replace(oh=7), spec._replace(x=(1, 8, 64, 512)),
         ):  # fmt: skip
             assert not winograd.supports(other, direction, target)
+            assert not winograd.worth(other, direction, target)
             with pytest.raises(ValueError, match="no Winograd kernel"):
                 winograd.emit(direction, "conv", other, target)
     assert not winograd.supports(spec._replace(weight=(1, 64, 192, 576)), "weight", target)

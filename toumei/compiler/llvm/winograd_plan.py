@@ -24,11 +24,8 @@ DIRECTIONS = ("forward", "input", "weight")
 SQUARE = POINTS * POINTS
 SIZE = 4  # bytes of a float
 LINE = 64  # bytes of a line of a cache
-BLOCK = 24  # tiles of a block
-LARGE, LARGE_BLOCK = (
-    64 * 64,
-    36,
-)  # numbers of a matrix of the weight; tiles of a block from there on
+BLOCK, LARGE_BLOCK = 24, 36  # tiles of a block, as measured; where the weight is large
+LARGE = 64 * 64  # numbers of one of its 36 matrices
 CACHE = 1536 * 1024  # bytes of the second cache that a block may take
 SEGMENT = 16  # tiles of a unit, at most: its lines stay in the first cache
 ZEROS = 128 * 1024  # bytes of the row of zeros that stands for rows outside of an image
@@ -313,6 +310,8 @@ def worth(spec: ConvSpec, direction: str, target: Target) -> bool:
     They are not where channels are few (the transforms cost more than they save), where images
     are so small that most of a tile is wasted, and where the weight is large for so few tiles.
     """
+    if not supports(spec, direction, target):
+        return False
     plan = Plan(spec, direction, target)
     tiles = spec.n * plan.grid[0] * plan.grid[1]
     deep, wide = plan.deep // plan.lanes, plan.wide // plan.lanes

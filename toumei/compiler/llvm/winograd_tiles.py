@@ -19,7 +19,6 @@ from .winograd_plan import LINE, SIZE, SQUARE, Image, Matrices, Plan
 
 Fetch = Callable[[Value], None]  # writes the fetching of a piece of something, by its number
 
-
 ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]  # of a kernel
 
 
@@ -114,7 +113,6 @@ class Loader:
         image: where the tiles are.
         taps: rows and columns of a tile.
         padding: zeros before the first row and column of an image.
-        transform: of a line of a tile.
         scratch: the parts of scratch memory.
     """
 
