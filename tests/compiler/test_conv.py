@@ -205,6 +205,7 @@ CASES = [
     Case(c=6, k=5, kernel=(1, 7), padding=(0, 3), size=(1, 40)),  # one-dimensional
     Case(n=1, c=9, k=16, size=(40, 11)),  # bands of one image
     Case(n=1, c=40, k=50, kernel=(5, 5), padding=(2, 2), stride=(2, 2), size=(7, 7)),
+    Case(c=2, k=35, kernel=(21, 23), padding=(10, 11), size=(24, 9)),
     Case(n=0),
     Case(n=19, c=7, k=7, size=(3, 2)),  # more images than chunks
 ]

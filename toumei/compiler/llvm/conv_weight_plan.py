@@ -219,8 +219,9 @@ def items(spec: ConvSpec, plan: Plan) -> tuple[int, int]:
 
 def turned(spec: ConvSpec, target: Target) -> tuple[int, int]:
     """Return how many out- and in-channels an item of the second kernel turns over."""
-    wide = min(pad_channels(spec, target), 8 * target.lanes(spec.dtype))
-    taps = max(1, spec.kernel[0] * spec.kernel[1])
+    taps, lanes = max(1, spec.kernel[0] * spec.kernel[1]), target.lanes(spec.dtype)
+    most = min(8, max(1, TURNED // (taps * lanes)))
+    wide = min(pad_channels(spec, target), most * lanes)
     return wide, max(1, min(pseudo(spec)[1], TURNED // (wide * taps)))
 
 
