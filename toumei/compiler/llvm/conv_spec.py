@@ -8,7 +8,7 @@ from typing import NamedTuple
 class ConvSpec(NamedTuple):
     """A 2-d convolution.
 
-    y[n, oy, ox, k] = Σ of x[n, oy·sy + i·dy − py, ox·sx + j·dx − px, c] · w[k, c, i, j] over c, i, j
+    y[n, oy, ox, k] = Σ x[n, oy·sy + i·dy − py, ox·sx + j·dx − px, c] · w[k, c, i, j] over c, i, j
 
     The same spec stands for the convolution ("forward"), for the gradient of its input ("input":
     x from y and w) and for that of its weight ("weight": w from x and y).  Strides count elements.
