@@ -1,142 +1,33 @@
-"""The native executor: a graph as machine code, with an arena of its own."""
+"""The native executor: a graph as machine code, with memory of its own.
+
+What is built once is kept on disk: the plan and the machine code, under a digest of the graph, the
+compiler and the processor.  The next process that traces the same step only loads them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import functools
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import OpIndexError
-from ..op import Array, Spec, call_text
+from ..op import Array
 from . import externs
-from .expr import Read
-from .fuse import Kernel as Group
 from .fuse import fuse
 from .graph import Graph
-from .hosting import Epilogue
-from .llvm import loops
-from .llvm.ir import Function
-from .llvm.kernel import Kernel
-from .llvm.program import Program, Step, build
+from .llvm import cache
+from .llvm.ir import module
+from .llvm.program import Program, Step
 from .llvm.target import Target, host
-from .lower import lower
-from .memory import Life, arrange
-from .nest import forwarded, nest_of
-from .nodes import Compute, Extern, Lowered, Shape
+from .plan import ARENA, CONSTANT, FLAGS, GIVEN, Fallback, Launch, Place, Plan, Planner, View
 
-
-#: The value that stands for the numbers that say that an index is out of range.
-FLAGS = -(10**6)
-
-
-@dataclass
-class Stage:
-    """One kernel of the program, or one call of Python."""
-
-    group: Group
-    kernels: list[Kernel]
-    buffers: tuple[tuple[int, int], ...]  # (whose memory, the byte) at which each begins
-    call: Callable[[], None] | None = None
-
-
-class Planner:
-    """From a graph to stages: what is written, and what it is called with."""
-
-    def __init__(self, lowered: Lowered, groups: Sequence[Group], target: Target) -> None:
-        self.lowered, self.groups, self.target = lowered, groups, target
-        self.known: dict[str, list[Kernel]] = {}
-        self.functions: list[Function] = []
-        self.homes = lowered.homes
-        self.flagged: list[Extern] = []  # ops that may meet an index out of range
-        self.works: list[int] = []  # bytes of the kernels' workspaces: values -1, -2 …
-        self.stored = self._stored()
-
-    def _stored(self) -> set[int]:
-        """Return the values that need memory: somebody outside of their kernel reads them."""
-        need = set(self.lowered.results) | set(self.homes) | {v for _, v in self.lowered.copies}
-        made: dict[int, int] = {}
-        for i, g in enumerate(self.groups):
-            for n in g.nodes():
-                for w in n.writes():
-                    if made.setdefault(w.value, i) != i:
-                        need.add(w.value)
-        for i, g in enumerate(self.groups):
-            if g.host is not None:
-                need.update(r.value for r in g.host.node.reads())
-                if not g.members:  # the kernel writes all of its results
-                    need.update(w.value for w in g.host.node.writes())
-            for n in g.nodes():
-                need.update(r.value for r in n.reads() if made.get(r.value, i) != i)
-        return need
-
-    def stage(self, group: Group) -> Stage:
-        """Return a kernel's functions and buffers."""
-        if group.host is not None:
-            return self._extern(group, group.host.node)
-        nest, buffers = nest_of(group, self.stored, self.homes)
-        if nest.rows is not None and not loops.is_straight(nest, self.target):
-            late = self._needed_later(group, nest.statements)
-            if late - self.stored:
-                self.stored |= late
-                nest, buffers = nest_of(group, self.stored, self.homes)
-        kernels = self._once(nest.key(), lambda name: loops.emit(name, nest, self.target))
-        size = max(k.workspace for k in kernels)
-        return Stage(group, kernels, tuple((v, 0) for v in (*buffers, self.work(size))))
-
-    def _needed_later(self, group: Group, statements: Sequence[Any]) -> set[int]:
-        """Return values that a later stage of the same row reads."""
-        out: set[int] = set()
-        for s in statements:
-            for n in forwarded(s.expr):
-                if statements[n].kind == "each" and statements[n].stage < s.stage:
-                    out.add(group.members[n].node.out.value)
-        return out
-
-    def _extern(self, group: Group, node: Extern) -> Stage:
-        """Return the kernels of an op, with the members that take over its results."""
-        found = externs.find(node, self.target)
-        reads = (*node.inputs, *node.outputs)
-        buffers = [(self._memory(r), r.offset * r.dtype.itemsize) for r in reads]
-        if found is None or (group.members and not found.rows):
-            assert not group.members, f"{node.call.op} hands nothing over"
-            return Stage(group, [], tuple(buffers))
-        buffers = [buffers[i] for i in found.buffers]
-        buffers += [(self.work(size), 0) for size in found.workspaces]
-        if found.flagged:
-            buffers.append((FLAGS, 8 * len(self.flagged)))
-            self.flagged.append(node)
-        if not group.members:
-            kernels = self._once(found.key, lambda name: found.write(name, None))
-            return Stage(group, kernels, tuple(buffers))
-        nest, more = nest_of(group, self.stored, self.homes)
-        first = len(buffers)
-
-        def write(name: str) -> list[Kernel]:
-            statements = nest.statements
-            epilogue = Epilogue(
-                statements, nest.domain, group.lead, found.rows, first, self.target
-            )
-            return found.write(name, epilogue)
-
-        kernels = self._once(f"{found.key}\n{nest.key()}\n{group.lead}", write)
-        return Stage(group, kernels, (*buffers, *((v, 0) for v in more)))
-
-    def work(self, size: int) -> int:
-        """Return a value that stands for memory that one kernel needs for itself."""
-        self.works.append(size)
-        return -len(self.works)
-
-    def _memory(self, r: Read) -> int:
-        return self.homes.get(r.value, r.value)
-
-    def _once(self, key: str, write: Callable[[str], list[Kernel]]) -> list[Kernel]:
-        """Write a kernel, if there is none like it."""
-        if key not in self.known:
-            self.known[key] = write(f"kernel{len(self.known)}")
-            self.functions += [k.function for k in self.known[key]]
-        return self.known[key]
+PATIENCE = 1.0  # seconds after which a message says what takes so long
 
 
 class Native:
@@ -144,104 +35,107 @@ class Native:
 
     Args:
         graph: the step.
-        target: the processor.
+        target: the processor; None: this one.
+        kept: whether to look for it on disk, and to keep it there.
     """
 
-    def __init__(self, graph: Graph, target: Target | None = None) -> None:
+    def __init__(self, graph: Graph, target: Target | None = None, *, kept: bool = True) -> None:
         self.target = target or host()
         self.graph = graph
-        self.lowered = lower(graph)
-        self.groups = fuse(self.lowered)
-        planner = Planner(self.lowered, self.groups, self.target)
-        self.stages = [planner.stage(g) for g in self.groups]
-        self.stored, self.works = planner.stored, planner.works
-        self.flagged = planner.flagged
-        self._layout()
-        self._program(planner)
+        self.planner: Planner | None = None  # how it was built, if it was
+        key = digest(graph, self.target) if kept else ""
+        self.plan = _load(key) if kept else None
+        if self.plan is None:
+            with _patience(graph):
+                self.plan, library = self._build(key)
+        else:
+            library = cache.library(self._text, _names(self.plan), key, self.target)
+        self._place_memory()
+        steps = [Step(*s) if isinstance(s, Launch) else self._python(s) for s in self.plan.steps]
+        self.program = Program(library, steps)
+
+    # --- building ---
+
+    @property
+    def built(self) -> Planner:
+        """How the step was planned: its nodes, kernels and functions; not known if it was loaded."""
+        assert self.planner is not None, "it was loaded from the cache: build it with kept=False"
+        return self.planner
+
+    def _build(self, key: str) -> tuple[Plan, Any]:
+        """Plan the step and compile it."""
+        self.planner = Planner(self.graph, fuse, self.target)
+        plan = self.planner.plan
+        known = all(s.call >= 0 for s in plan.steps if isinstance(s, Fallback))
+        names = _names(plan)
+        if not key or not known:
+            return plan, cache.library(self._text, names, None, self.target)
+        library = cache.library(self._text, names, key, self.target)
+        cache.save(_plan_name(key), plan.to_json().encode())
+        return plan, library
+
+    def _text(self) -> str:
+        """Write the IR of all kernels."""
+        if self.planner is None:  # the code is gone from the cache, but the plan isn't
+            self.planner = Planner(self.graph, fuse, self.target)
+        return module(self.planner.functions)
 
     # --- memory ---
 
-    def _size(self, value: int) -> int:
-        if value < 0:
-            return self.works[-1 - value]
-        spec = self.lowered.specs[value]
-        return max(1, spec.size) * spec.dtype.itemsize
-
-    def _layout(self) -> None:
-        """Give every value a place."""
-        given = {*self.graph.inputs, *self.graph.states, *self.graph.constants}
-        given |= set(self.lowered.results)
-        self.outside = [v for v in (*self.graph.inputs, *self.graph.states, *self.lowered.results)]
-        lives: dict[int, Life] = {}
-        kept = {v for _, v in self.lowered.copies}
-        for i, stage in enumerate(self.stages):
-            for v, _ in stage.buffers:
-                if v not in given and v != FLAGS and (v < 0 or v in self.stored):
-                    first = lives[v].first if v in lives else i
-                    lives[v] = Life(first, len(self.stages) if v in kept else i, self._size(v))
-        self.places, self.arena_size = arrange(lives)
-        raw = np.zeros(self.arena_size + 128, np.uint8)
+    def _place_memory(self) -> None:
+        """Make the arena, and the table of the kernels' buffers."""
+        plan = self.plan
+        assert plan is not None
+        raw = np.zeros(plan.arena + 128, np.uint8)
         start = -raw.ctypes.data % 128
-        self.arena = raw[start : start + self.arena_size]
-        self.flags = np.zeros(max(1, len(self.flagged)), np.int64)
+        self.arena = raw[start : start + plan.arena]
+        self.flags = np.zeros(max(1, len(plan.flagged)), np.int64)
         self.constants = {v: np.ascontiguousarray(a) for v, a in self.graph.constants.items()}
-
-    def _program(self, planner: Planner) -> None:
-        """Put the steps together, and the table of their buffers."""
-        steps: list[Step | Callable[[], None]] = []
-        entries: list[int] = []  # addresses, where they are fixed
-        moving: list[tuple[int, int]] = []  # (entry, value)
-        base = self.arena.ctypes.data
-        for i, stage in enumerate(self.stages):
-            if not stage.kernels:
-                steps.append(self._python(stage))
-                continue
-            first = len(entries)
-            for v, offset in stage.buffers:
-                if v == FLAGS:
-                    entries.append(self.flags.ctypes.data + offset)
-                elif v in self.places:
-                    entries.append(base + self.places[v] + offset)
-                elif v in self.constants:
-                    entries.append(self.constants[v].ctypes.data + offset)
-                elif v not in self.outside:  # a result that stays in registers
-                    entries.append(0)
-                else:
-                    moving.append((len(entries), self.outside.index(v)))
-                    entries.append(offset)
-            for k in stage.kernels:
-                steps.append(
-                    Step(k.function.name, k.items, k.chunk, k.barrier, k.serial, k.scratch, first)
-                )
-        self.table = np.array(entries or [0], np.int64)
-        self.moving = np.array([e for e, _ in moving], np.int64)
+        spaces = {ARENA: raw.ctypes.data + start, FLAGS: self.flags.ctypes.data}
+        at = {v: a.ctypes.data for v, a in self.constants.items()}
+        fixed = [
+            at[p.index] if p.space == CONSTANT else spaces.get(p.space, 0) for p in plan.table
+        ]
+        self.table = np.array(fixed or [0], np.int64) + ([p.byte for p in plan.table] or 0)
+        moving = [(i, p.index) for i, p in enumerate(plan.table) if p.space == GIVEN]
+        self.entries = np.array([i for i, _ in moving], np.int64)
         self.sources = np.array([s for _, s in moving], np.int64)
-        self.offsets = self.table[self.moving]
-        self.program: Program = build(planner.functions, steps, target=self.target)
+        self.offsets = self.table[self.entries]
+        count = len(self.graph.inputs) + len(self.graph.states) + len(plan.results)
+        self.addresses = np.zeros(count, np.int64)
+        self.current: list[Array] = []
+        self.seen: list[Array | None] = [None] * len(self.graph.states)  # the states, last time
+        self.results = [(shape, np.dtype(dtype)) for shape, dtype in plan.results]
+        self.input_dtypes = [self.graph.specs[v].dtype for v in self.graph.inputs]
 
-    def _python(self, stage: Stage) -> Callable[[], None]:
+    def _array(self, view: View) -> Array:
+        """Return a view's elements."""
+        place = view.place
+        owners: dict[str, Callable[[], Array]] = {
+            ARENA: lambda: self.arena,
+            CONSTANT: lambda: self.constants[place.index],
+            GIVEN: lambda: self.current[place.index],
+        }
+        return np.asarray(_Memory(owners[place.space](), view))
+
+    def _python(self, step: Fallback) -> Callable[[], None]:
         """Return a call of an op's NumPy forward."""
-        assert stage.group.host is not None
-        node = stage.group.host.node
+        assert self.planner is not None or step.call >= 0
+        op = self._op(step)
 
         def call() -> None:
-            reads = (*node.inputs, *node.outputs)
-            arrays = [self._array(r, s) for r, s in zip(reads, node.shapes, strict=True)]
-            n = len(node.inputs)
-            externs.forward(node, arrays[:n], arrays[n:])
+            inputs = [self._array(v) for v in step.inputs]
+            externs.forward(op, inputs, [self._array(v) for v in step.outputs])
 
         return call
 
-    def _array(self, r: Read, shape: Shape) -> Array:
-        """Return the elements of an access as an array."""
-        v = self.lowered.homes.get(r.value, r.value)
-        if v in self.places:
-            flat = self.arena[self.places[v] : self.places[v] + self._size(v)].view(r.dtype)
-        elif v in self.constants:
-            flat = self.constants[v].reshape(-1)
-        else:
-            flat = self.current[self.outside.index(v)]
-        return _strided(flat, r, shape)
+    def _op(self, step: Fallback) -> Any:
+        if step.call >= 0:
+            return self.graph.calls[step.call].op
+        assert self.planner is not None and self.plan is not None
+        stage = self.planner.stages[_stage_of(self.planner, self.plan, step)]
+        assert stage.group.host is not None
+        return stage.group.host.node.call.op
 
     # --- running ---
 
@@ -254,70 +148,159 @@ class Native:
         taken: list[float] = []
         self._run(arguments, states, lambda table: taken.extend(self.program.times(table)))
         each = iter(taken)
-        return [sum(next(each) for _ in s.kernels or (None,)) for s in self.stages]
+        return [sum(next(each) for _ in s.kernels or (None,)) for s in self.built.stages]
 
     def _run(
         self, arguments: Sequence[Array], states: Sequence[Array], go: Callable[[Array], None]
     ) -> list[Array]:
-        specs = self.lowered.specs
         given = [
-            np.ascontiguousarray(a, specs[v].dtype)
-            for v, a in zip(self.graph.inputs, arguments, strict=True)
+            np.ascontiguousarray(a, dtype)
+            for a, dtype in zip(arguments, self.input_dtypes, strict=True)
         ]
-        dense = [np.ascontiguousarray(s) for s in states]
-        results = [np.empty(specs[v].shape, specs[v].dtype) for v in self.lowered.results]
+        dense = [s if s.flags.c_contiguous else np.ascontiguousarray(s) for s in states]
+        results = [np.empty(shape, dtype) for shape, dtype in self.results]
+        self._point(given, dense, results)
         self.current = [*given, *dense, *results]
-        addresses = np.array([a.__array_interface__["data"][0] for a in self.current], np.int64)
-        self.table[self.moving] = addresses[self.sources] + self.offsets
         try:
             go(self.table)
-            for state, value in self.lowered.copies:
-                memory = self.current[self.outside.index(state)]
-                spec = specs[value]
-                np.copyto(memory, self._array(_whole(value, spec), spec.shape))
+            assert self.plan is not None
+            for state, view in self.plan.copies:
+                np.copyto(self.current[state], self._array(view))
             for mine, theirs in zip(dense, states, strict=True):
                 if mine is not theirs:
                     np.copyto(theirs, mine)
         finally:
             self.current = []
-        if self.flagged and self.flags.any():
+        if self.flags.any():
             self._refuse()
         return results
 
+    def _point(
+        self, given: Sequence[Array], states: Sequence[Array], results: Sequence[Array]
+    ) -> None:
+        """Fill the table with the addresses of this call."""
+        addresses, first = self.addresses, len(given)
+        for i, a in enumerate(given):
+            addresses[i] = _address(a)
+        for i, a in enumerate(states):
+            if a is not self.seen[i]:
+                self.seen[i] = a
+                addresses[first + i] = _address(a)
+        for i, a in enumerate(results, first + len(states)):
+            addresses[i] = _address(a)
+        self.table[self.entries] = addresses[self.sources] + self.offsets
+
     def _refuse(self) -> None:
         """Raise what an op says about its indices; the step has run, with other ones."""
-        node = self.flagged[int(np.flatnonzero(self.flags)[0])]
+        assert self.plan is not None
+        text = self.plan.flagged[int(np.flatnonzero(self.flags)[0])]
         self.flags[:] = 0
-        inputs = [Spec(s, r.dtype) for s, r in zip(node.shapes, node.inputs, strict=False)]
         raise OpIndexError(
-            f"{call_text(node.call.op, inputs)}: an index is out of range; it was computed in a "
-            "compiled step, which has run to its end with the nearest index that is in range"
+            f"{text}: an index is out of range; it was computed in a compiled step, which has run "
+            "to its end with an index that is in range"
         )
 
 
-def _whole(value: int, spec: Any) -> Read:
-    from .expr import dense
-
-    return Read(value, spec.dtype, dense(spec.shape))
-
-
-def _strided(memory: Array, r: Read, shape: Shape) -> Array:
-    """Return the elements of an access to an array's memory."""
-    address = memory.__array_interface__["data"][0] + r.offset * r.dtype.itemsize
-    strides = tuple(s * r.dtype.itemsize for s in r.strides)
-    holder = _Memory(memory, address, shape, r.dtype, strides)
-    return np.asarray(holder)
+def _address(a: Array) -> int:
+    address: int = a.__array_interface__["data"][0]
+    return address
 
 
 class _Memory:
-    """Memory that NumPy is to see with other strides."""
+    """Memory that NumPy is to see as a view says."""
 
-    def __init__(
-        self, owner: Array, address: int = 0, shape: Shape = (), dtype: Any = None,
-        strides: Shape = (),
-    ) -> None:  # fmt: skip
+    def __init__(self, owner: Array, view: View) -> None:
         self.owner = owner
         self.__array_interface__ = {
-            "data": (address, False), "shape": shape, "typestr": np.dtype(dtype).str,
-            "strides": strides, "version": 3,
-        }  # fmt: skip
+            "data": (_address(owner) + view.place.byte, False),
+            "shape": view.shape,
+            "typestr": np.dtype(view.dtype).str,
+            "strides": view.strides,
+            "version": 3,
+        }
+
+
+def _stage_of(planner: Planner, plan: Plan, step: Fallback) -> int:
+    """Return which stage a fallback is."""
+    number = [s for s in plan.steps if isinstance(s, Fallback)].index(step)
+    return [i for i, s in enumerate(planner.stages) if not s.kernels][number]
+
+
+def _names(plan: Plan) -> list[str]:
+    """Return the functions that a plan runs."""
+    return list(dict.fromkeys(s.function for s in plan.steps if isinstance(s, Launch)))
+
+
+# --- the cache -----------------------------------------------------------------------------------
+
+
+def digest(graph: Graph, target: Target) -> str:
+    """Return a text that is equal only for graphs that become the same program.
+
+    Constants count with their elements, as the compiler may build them in.
+    """
+    h = hashlib.sha256(f"{_compiler()} {target.name}".encode())
+    for v, array in graph.constants.items():
+        h.update(f"{v} {array.dtype} {array.shape}".encode())
+        h.update(np.ascontiguousarray(array).tobytes())
+    for line in _lines(graph):
+        h.update(line.encode())
+    return h.hexdigest()
+
+
+def _lines(graph: Graph) -> Iterator[str]:
+    specs = graph.specs
+    for values in (graph.inputs, graph.states):
+        yield " ".join(f"{v}:{specs[v]}" for v in values)
+    for call in graph.calls:
+        outputs = " ".join(f"{v}:{specs[v]}" for v in call.outputs)
+        yield f"{call.op.token()} {call.inputs} {outputs}"
+    yield f"{graph.results} {sorted(graph.writes.items())}"
+
+
+@functools.cache
+def _compiler() -> str:
+    """Return a digest of the compiler's own files, and of those that say what ops compute."""
+    here = Path(__file__).parent
+    h = hashlib.sha256()
+    for folder in (here, here / "llvm", here.parent / "ops"):
+        for path in sorted(folder.glob("*.py")):
+            status = path.stat()
+            h.update(f"{path.name} {status.st_size} {status.st_mtime_ns}".encode())
+    return h.hexdigest()
+
+
+def _plan_name(key: str) -> str:
+    return f"{key}-plan"
+
+
+def _load(key: str) -> Plan | None:
+    """Return a plan that was kept, if it is there and whole."""
+    data = cache.load(_plan_name(key))
+    if data is None:
+        return None
+    try:
+        return Plan.from_json(data.decode())
+    except (ValueError, TypeError, KeyError, IndexError):
+        return None
+
+
+@contextmanager
+def _patience(graph: Graph) -> Iterator[None]:
+    """Say what is going on if it takes longer than a moment."""
+
+    def tell() -> None:
+        import sys
+
+        print(f"compiling a step of {len(graph.calls)} ops …", file=sys.stderr, flush=True)
+
+    timer = threading.Timer(PATIENCE, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+__all__ = ["Native", "Place", "digest"]
