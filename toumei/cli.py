@@ -86,6 +86,9 @@ def main() -> None:
 @click.option("--resume", type=RUN, metavar="RUN", help="Go on with a run that was cut off.")
 @click.option("--checkpoint-every", type=_Finite(0), default=30.0, show_default=True,
               metavar="SECONDS", help="How much work a kill may cost.")  # fmt: skip
+@click.option(
+    "--compile/--no-compile", default=None, help="Turn the steps into native code or not."
+)
 @click.option("--tensorboard", is_flag=True, help="Write event files too: RUN/tensorboard.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 @click.pass_context
@@ -119,7 +122,7 @@ def train(
         toumei train --resume runs/short
     """
     if resume:
-        run = _resumed(ctx, resume, recipe, given["data_dir"])
+        run = _resumed(ctx, resume, recipe, given["data_dir"], given["compile"])
     else:
         run = _started(recipe, out, given)
     _fit(run, quiet, tensorboard)
@@ -147,7 +150,11 @@ def _check_dataset(recipe: Recipe, name: str | None) -> None:
 
 
 def _resumed(
-    ctx: click.Context, folder: pathlib.Path, recipe: str | None, data_dir: str | None
+    ctx: click.Context,
+    folder: pathlib.Path,
+    recipe: str | None,
+    data_dir: str | None,
+    compile: bool | None,
 ) -> Run:
     """Open the run in a folder with the options it was started with; its data may have moved."""
     fixed = (
@@ -161,6 +168,8 @@ def _resumed(
     name, options = open_run(folder)
     if recipe not in (None, name):
         raise click.UsageError(f"{folder} is a run of {name!r}, not of {recipe!r}")
+    if compile is not None:
+        options = replace(options, compile=compile)
     run = Run(find(name), folder, _with_data(options, data_dir))
     run.resume()
     return run
@@ -290,6 +299,9 @@ def sample(run: pathlib.Path, seed: int, **given: Any) -> None:
 @click.option("--data", "dataset", metavar="NAME", help="Which data, where a recipe has several.")
 @click.option("--data-dir", type=FOLDER, help="Where the full data sets are.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples per step.")
+@click.option(
+    "--compile/--no-compile", default=None, help="Turn the steps into native code or not."
+)
 @click.option("--steps", type=click.IntRange(3), default=100, show_default=True)
 @click.option("--out", default="rates.png", show_default=True, help="The picture's file.")
 def find_lr(recipe: str, steps: int, out: str, **given: Any) -> None:

@@ -199,11 +199,24 @@ def mentioned_by_class(cls: type, base: type) -> frozenset[str]:
     return _OF_CLASS[cls]
 
 
+def _through(cls: type, names: frozenset[str]) -> frozenset[str]:
+    """Add the names that are mentioned by the methods of a class among some names, and so on."""
+    found, waiting = set(names), list(names)
+    while waiting:
+        member = getattr(cls, waiting.pop(), None)
+        member = member.fget if isinstance(member, property) else member
+        if isinstance(member, FunctionType):
+            more = mentioned(member.__code__) - found
+            found |= more
+            waiting += more
+    return frozenset(found)
+
+
 def watch_function(guards: Guards, function: Any, modules: tuple[type, ...]) -> frozenset[str]:
     """Guard the globals and enclosed variables that a step names; return all names in its code."""
     if isinstance(function, MethodType):
-        names = watch_function(guards, function.__func__, modules)
         owner = function.__self__
+        names = _through(type(owner), watch_function(guards, function.__func__, modules))
         if not isinstance(owner, (*modules, Value)) and hasattr(owner, "__dict__"):
             guards.attributes(owner, names & vars(owner).keys(), type(owner).__name__)
         return names

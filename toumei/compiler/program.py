@@ -175,13 +175,7 @@ class Program:
 
     def run(self, leaves: list[Any]) -> Any:
         """Run the step on arguments."""
-        for where, memory in self.live:
-            memory[()] = _present(where, leaves)
-        arguments = [s.array(leaves) for s in self.given]
-        arguments += [memory for _, memory in self.live]
-        states = [s.array(leaves) for s in self.states]
-        for check in self.checks:
-            check(arguments, states)
+        arguments, states = self.arrays(leaves)
         found = self.executor.run(arguments, states)
         for state in self.written:
             t = state.tensor(leaves)
@@ -191,6 +185,17 @@ class Program:
             self._replay(leaves)
         self._leave_gradients(leaves, found)
         return self._results(leaves, found)
+
+    def arrays(self, leaves: list[Any]) -> tuple[list[Array], list[Array]]:
+        """Return what the executor is run with, arguments and states, once they are checked."""
+        for where, memory in self.live:
+            memory[()] = _present(where, leaves)
+        arguments = [s.array(leaves) for s in self.given]
+        arguments += [memory for _, memory in self.live]
+        states = [s.array(leaves) for s in self.states]
+        for check in self.checks:
+            check(arguments, states)
+        return arguments, states
 
     def _replay(self, leaves: list[Any]) -> None:
         """Do again what the step did in Python."""

@@ -40,7 +40,7 @@ class CompiledStep(Op):
 
     name: ClassVar[str] = "a compiled step"
     gradients: ClassVar[tuple[Gradient, ...]] = (
-        Gradient("backward", None, (Want("value", "input", 0),)),
+        Gradient("pull_back", None, (Want("value", "input", 0),)),
     )
 
     def __init__(
@@ -48,7 +48,7 @@ class CompiledStep(Op):
     ) -> None:
         self.__dict__.update(run=run, specs=specs)
 
-    def backward(self, gy: Any, kept: Sequence[Kept]) -> tuple[Tensor, ...]:
+    def pull_back(self, gy: Any, kept: Sequence[Kept]) -> tuple[Tensor, ...]:
         """Run the second part of the graph."""
         if config.grad:
             raise GradError(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..config import config, grad_mode
-from ..errors import OpError, OpIndexError, OpTypeError
+from ..errors import OpError, OpIndexError, OpTypeError, TraceError
 from ..op import Array, Case, Indexing, Refused, RefusedIndex, RefusedType, Spec, op
 from ..tape import Value, apply, operand, spec_of, wrap
-from ..traced import numbers_of
+from ..traced import known
 from ..views import assign
 from .choice import where
 
@@ -257,7 +257,11 @@ def _padding(call: str, weight: Tensor, padding_idx: int | None) -> int:
 
 def _shorten(weight: Tensor, index: Tensor, max_norm: float, norm_type: float) -> None:
     """Scale the rows in use whose norm is above `max_norm`, in place and outside of the graph."""
-    numbers_of("embedding with max_norm", index)
+    if not known(index):
+        raise TraceError(
+            "embedding with max_norm changes the table and can't be compiled: shorten its rows "
+            "outside of the step"
+        )
     with grad_mode(False):
         Embedding(-1, False).check(weight._data, index._data)
         used = np.unique(index._data)

@@ -20,6 +20,8 @@ from .recipe import Budget, Facts
 class DCGANTrainer(GANTrainer):
     """One step: the discriminator learns from real and generated digits, then the generator."""
 
+    compiled = ("training_step",)
+
     def training_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         real = batch[0]
         generator, discriminator = self.model.generator, self.model.discriminator

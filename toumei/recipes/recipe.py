@@ -38,6 +38,7 @@ class Options:
     seed: int = 0
     data_dir: str | None = None
     checkpoint_seconds: float = 30.0
+    compile: bool | None = None
 
 
 @dataclass(frozen=True)

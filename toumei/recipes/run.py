@@ -40,6 +40,7 @@ class Run:
         self.test = self._loader(self.data.test)
         self.model = recipe.model(self.facts)
         self.trainer = recipe.trainer(self.model, self.budget, len(self.train))
+        self.trainer.compile = options.compile
         self.trainer.callbacks += [*recipe.watchers(self), *self._writers()]
 
     def _loader(self, dataset: Any, training: bool = False) -> DataLoader:
@@ -134,7 +135,7 @@ class Run:
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "data": self.data.text,
             "seed": self.options.seed,
-            "compiled": False,
+            "compiled": self.trainer.compiles,
             "version": __version__,
         }
 

@@ -23,10 +23,12 @@ CRITIC_STEPS = 5  # n_critic: how often the critic learns before the generator d
 class WGANTrainer(GANTrainer):
     """Each batch teaches the critic; every fifth one the generator as well."""
 
+    compiled = ("critic_step", "generator_step")
+
     def training_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
-        values = self.critic_step(batch[0])
+        values: dict[str, Tensor] = self.run_step("critic_step", batch[0])
         if (self.steps + 1) % CRITIC_STEPS == 0:
-            values |= self.generator_step(len(batch[0]))
+            values |= self.run_step("generator_step", len(batch[0]))
         return values
 
     def critic_step(self, real: Tensor) -> dict[str, Tensor]:

@@ -20,6 +20,8 @@ from ..autograd import no_grad
 from ..device import get_rng_state, set_rng_state
 from ..errors import ToumeiError
 from ..optim import Optimizer
+from ..tensor import Tensor
+from ..traced import DROPPED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -210,12 +212,17 @@ def _steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
     return float(rates[int(np.argmin(np.gradient(falling)))])
 
 
+def _gradient(t: Tensor) -> Tensor | None:
+    """Return the gradient of a tensor; one that a compiled step has used up counts as none."""
+    return None if t._cell is None or t._cell.grad is DROPPED else t.grad
+
+
 @contextmanager
 def _put_back(trainer: Trainer) -> Iterator[None]:
     """Undo, after the block, all that training steps change: also after an error."""
     model = trainer.model
     tensors = [*model.parameters(), *model.buffers()]
-    values = [(t, t.detach().clone(), t.grad) for t in tensors]
+    values = [(t, t.detach().clone(), _gradient(t)) for t in tensors]
     modes = [(module, module.training) for module in model.modules()]
     facts, generator = dict(vars(trainer)), get_rng_state()
     optimizers = [fact for fact in facts.values() if isinstance(fact, Optimizer)]

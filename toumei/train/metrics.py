@@ -11,7 +11,7 @@ import numpy as np
 
 from ..autograd import no_grad
 from ..errors import OpError
-from ..tape import spec_of, wrap
+from ..tape import spec_of
 from ..tensor import Tensor
 
 
@@ -40,14 +40,10 @@ def top_k_accuracy(output: Tensor, target: Tensor, k: int = 5) -> Tensor:
             "accuracy needs scores (N, C) and classes (N) or probabilities (N, C), "
             f"got {spec_of(output)} and {spec_of(target)}"
         )
-    scores, classes = output.numpy(), target.numpy()
-    if classes.ndim == 2:
-        classes = classes.argmax(1)
+    classes = target.argmax(1) if target.ndim == 2 else target
     if k == 1:
-        hits = scores.argmax(1) == classes
-    else:
-        hits = (np.argpartition(-scores, k - 1, axis=1)[:, :k] == classes[:, None]).any(1)
-    return wrap(hits.astype(np.float32))
+        return (output.argmax(1) == classes).float()
+    return (output.topk(k, 1)[1] == classes.unsqueeze(1)).any(1).float()
 
 
 @no_grad()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ..nn.utils import clip_grad_norm_
 from ..tensor import Tensor
 from .callbacks import move_on
 from .history import History, Row
+from .steps import COMPILE, Step, compiled_step
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -70,6 +71,8 @@ class Trainer:
             measured by `evaluate` and saved by BestModel in the model's place.
         callbacks: told of each batch and epoch, in this order; their states are part of the
             trainer's, so that a resumed run needs the same ones.
+        compile: compile the methods that `compiled` names; True refuses what can't be compiled,
+            None decides by itself and warns.
 
     >>> import toumei as tm
     >>> model = tm.nn.Linear(1, 1)
@@ -81,6 +84,14 @@ class Trainer:
     >>> history["loss"][-1] < 0.01
     True
     """
+
+    #: The methods that are compiled.  A `training_step` of one's own is named in one's own list.
+    compiled: ClassVar[tuple[str, ...]] = (
+        "whole_step",
+        "accumulate_step",
+        "update_step",
+        "validation_step",
+    )
 
     def __init__(
         self,
@@ -95,6 +106,7 @@ class Trainer:
         clip: float | None = None,
         average: AveragedModel | None = None,
         callbacks: Iterable[Callback] = (),
+        compile: bool | None = None,
     ) -> None:
         if schedule_every not in ("step", "epoch"):
             raise ValueError(f"schedule_every must be 'step' or 'epoch', not {schedule_every!r}")
@@ -112,6 +124,8 @@ class Trainer:
         self.clip = clip
         self.average = average
         self.callbacks = list(callbacks)
+        self.compile = compile
+        self._steps: dict[str, Step] = {}
         self.watchers: list[Callback] = []  # told first; not part of the state
         self.history = History()
         self.epoch = 0  # epochs finished
@@ -144,7 +158,7 @@ class Trainer:
                 self.model.train()
                 started = time.perf_counter()
                 for batch in self._rest(train):
-                    self._record(self.training_step(batch), len(batch[0]))
+                    self._record(self.run_step("training_step", batch), len(batch[0]))
                     self.steps += 1
                     self.batches += 1
                     if not self.waiting:
@@ -171,12 +185,38 @@ class Trainer:
 
     def training_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         """Train on one batch; return the loss and the metrics by name."""
+        if self.accumulate == 1:
+            values = self.run_step("whole_step", batch)
+            self.updates += 1
+            return values
         if not self.waiting:
             self.optimizer.zero_grad()
-        values = self.accumulate_step(batch)
+        values = self.run_step("accumulate_step", batch)
         self.waiting.append(len(batch[0]))
         if len(self.waiting) == self.accumulate:
             self._update()
+        return values
+
+    @property
+    def compiles(self) -> bool:
+        """Whether the steps are compiled."""
+        return COMPILE if self.compile is None else self.compile
+
+    def run_step(self, name: str, *args: Any) -> Any:
+        """Call a method of this trainer, compiled if it is among `compiled`."""
+        method = getattr(self, name)
+        if not self.compiles or name not in self.compiled:
+            return method(*args)
+        step = self._steps.get(name)
+        if step is None or step.method != method:
+            step = self._steps[name] = compiled_step(method, strict=self.compile is True)
+        return step.call(*args)
+
+    def whole_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Let one batch make one step of the optimiser; return loss and metrics by name."""
+        self.optimizer.zero_grad()
+        values = self.accumulate_step(batch)
+        self.update_step(len(batch[0]))
         return values
 
     def accumulate_step(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -214,7 +254,7 @@ class Trainer:
         means = Average()
         with self._measuring(), no_grad():
             for batch in batches:
-                for name, value in self.validation_step(batch).items():
+                for name, value in self.run_step("validation_step", batch).items():
                     means.add(name, float(value), len(batch[0]))
         return means.means()
 
@@ -244,7 +284,7 @@ class Trainer:
             self.running.add(name, value, count)
 
     def _update(self) -> None:
-        self.update_step(sum(self.waiting))
+        self.run_step("update_step", sum(self.waiting))
         self.updates += 1
         self.waiting.clear()
 
