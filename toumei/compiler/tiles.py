@@ -92,7 +92,7 @@ def rows_of(node: Node, rows: int) -> Rows | None:
     return None
 
 
-def _certain(node: Node, rows: int) -> Rows:
+def certain(node: Node, rows: int) -> Rows:
     """Return how a node that is known to fit does so."""
     fit = rows_of(node, rows)
     assert fit is not None
@@ -277,7 +277,7 @@ class Equal:
         self.once: dict[int, int] = {}  # the value that holds the one row of another one
         self.ahead: list[Member] = []
         self.members: list[Member] = []
-        fits = [_certain(node, rows) for node in nodes]
+        fits = [certain(node, rows) for node in nodes]
         varied = _varied(nodes, fits)
         for node, fit in zip(nodes, fits, strict=True):
             (out,) = node.writes()
