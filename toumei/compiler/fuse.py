@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from .axes import Mapping, Match, Sizes, match, merge, same_shape
 from .expr import Const, Read, leaves
 from .lower import order_of
-from .nodes import Compute, Extern, Lowered, Node
+from .nodes import Compute, Extern, Lowered, Node, Tile
 
 SMALL = 4096  # elements: kernels as small as that are put together even if they share nothing
 MOST = 48  # nodes in a kernel
@@ -63,7 +63,7 @@ class Member(Placed):
 class Host(Placed):
     """The op whose results a kernel's members take over while they are in registers."""
 
-    node: Extern
+    node: Extern | Tile
 
 
 @dataclass
@@ -202,6 +202,8 @@ class Fusion:
     def _takes_over(self, kernel: Kernel, reads: set[int]) -> bool:
         """Tell whether a node reads what an op with a kernel of its own computes."""
         assert kernel.host is not None
+        if isinstance(kernel.host.node, Tile):
+            return False
         if type(kernel.host.node.call.op).__name__ not in HOSTS or kernel.domain[-1:] == (1,):
             return False
         if kernel.host.node.outputs[0].dtype.kind != "f" or _is_empty(kernel.host.node):
@@ -426,8 +428,10 @@ def _run_through(domain: Sizes, first: int, members: Iterable[Member]) -> bool:
     return len(merge(domain[first:], walks)[0]) <= 1
 
 
-def _alone(node: Extern) -> Kernel:
+def _alone(node: Extern | Tile) -> Kernel:
     """Return the kernel of an op, its axes those of its (last) result as it lies in memory."""
+    if isinstance(node, Tile):
+        return Kernel((), host=Host(Mapping((), ()), node))
     shape, out = node.shapes[-1], node.outputs[-1]
     order = tuple(sorted(range(len(shape)), key=lambda d: -out.strides[d]))
     host = Host(Mapping(tuple((n,) for n in shape), order), node)
