@@ -4,7 +4,7 @@ Every value of a tile is a *slot* of scratch memory: for each of its columns, th
 of the tile side by side.  Lanes of a vector are rows.
 
     Load     columns of outside memory, turned, into a slot
-    Product  every column of a slot is a combination of another slot's
+    Product  every column of a slot is a combination of another slot's; a map may follow at once
     Map      expressions of slots, column by column; sums over columns or rows
     Gram     products of columns of two slots, summed over the rows
     Store    a slot, turned back, into outside memory
@@ -49,17 +49,6 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Product:
-    """out[j] = Σ_i weight[i, j] · x[i]"""
-
-    x: Read
-    weight: Read  # in a buffer, over (i, j)
-    out: Read
-    inner: int
-    columns: int
-
-
-@dataclass(frozen=True)
 class Gram:
     """sums[i, j] += Σ_rows a[i] · b[j]"""
 
@@ -93,6 +82,27 @@ class Map:
 
     columns: int
     statements: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
+class Product:
+    """out[j] = Σ_i weight[i, j] · x[i]
+
+    Attributes:
+        x, out: columns of slots.
+        weight: in a buffer, over (i, j).
+        inner, columns: how many i and j.
+        then: what is made of some columns as soon as they are there.
+        stored: whether another step reads `out`; else only `then` does.
+    """
+
+    x: Read
+    weight: Read
+    out: Read
+    inner: int
+    columns: int
+    then: Map | None = None
+    stored: bool = True
 
 
 Step: TypeAlias = Load | Store | Product | Gram | Map
@@ -130,19 +140,76 @@ class Plan:
         return [found[slot] for slot in range(len(self.slots))], end
 
 
-def touched(step: Step) -> Iterator[int]:
-    """Yield the slots that a step reads or writes."""
-    if isinstance(step, Load | Store):
+def reads(step: Step) -> Iterator[Read]:
+    """Yield the columns that a step reads; of maps, also what they have written themselves."""
+    if isinstance(step, Map):
+        for s in step.statements:
+            yield from (e for e in leaves(s.expr) if isinstance(e, Read) and e.value >= 0)
+    elif isinstance(step, Product):
+        yield step.x
+        if step.then is not None:
+            yield from reads(step.then)
+    elif isinstance(step, Gram):
+        yield from (step.a, step.b)
+
+
+def written(step: Step) -> Iterator[int]:
+    """Yield the slots that a step writes."""
+    if isinstance(step, Load):
         yield step.slot
     elif isinstance(step, Map):
-        for s in step.statements:
-            if s.kind != "sum":
-                yield s.out.value
-            yield from (e.value for e in leaves(s.expr) if isinstance(e, Read) and e.value >= 0)
+        yield from (s.out.value for s in step.statements if s.kind != "sum")
     elif isinstance(step, Product):
-        yield from (step.x.value, step.out.value)
-    else:
-        yield from (step.a.value, step.b.value)
+        yield step.out.value
+        if step.then is not None:
+            yield from written(step.then)
+
+
+def touched(step: Step) -> Iterator[int]:
+    """Yield the slots that a step reads or writes."""
+    yield from (r.value for r in reads(step))
+    yield from written(step)
+    if isinstance(step, Store):
+        yield step.slot
+
+
+def together(steps: Sequence[Step]) -> list[Step]:
+    """Let maps follow products at once where they can."""
+    made: dict[int, int] = {}  # the last step that writes a slot
+    readers: dict[int, set[int]] = {}
+    for i, step in enumerate(steps):
+        made.update(dict.fromkeys(written(step), i))
+        for slot in touched(step):
+            readers.setdefault(slot, set()).add(i)
+    out: list[Step | None] = list(steps)
+    for i, step in enumerate(steps):
+        if not isinstance(step, Product):
+            continue
+        j = next((j for j in range(i + 1, len(steps)) if not isinstance(steps[j], Gram)), i)
+        then = steps[j]
+        if isinstance(then, Map) and _follows(step, i, then, j, made):
+            stored = bool(readers[step.out.value] - {i, j})
+            out[i], out[j] = replace(step, then=then, stored=stored), None
+    return [step for step in out if step is not None]
+
+
+def _follows(product: Product, i: int, then: Map, j: int, made: dict[int, int]) -> bool:
+    """Tell whether a map needs nothing but what is there before a product, and its columns."""
+    whole = Read(product.out.value, product.out.dtype, (int(product.columns > 1),))
+    if then.columns != product.columns or product.out != whole:
+        return False
+    own = {s.out.value for s in then.statements}
+    if any(made[v] != j for s in then.statements if s.kind != "sum" for v in (s.out.value,)):
+        return False
+    found = False
+    for r in reads(then):
+        if r.value == product.out.value:
+            found = True
+            if r != whole:
+                return False
+        elif r.value not in own and made[r.value] >= i:
+            return False
+    return found
 
 
 class Planner:
@@ -188,6 +255,10 @@ class Planner:
         memory = (*self.buffers, *self.sums)
         sizes = tuple(self.specs[v].size for v in self.sums)
         dtype = self.tile.outputs[0].dtype.name
+        steps = together(steps)
+        for step in steps:
+            if isinstance(step, Product) and not step.stored:
+                self.columns[step.out.value] = 0
         plan = Plan(self.tile.rows, dtype, tuple(steps), tuple(self.columns), sizes, len(memory))
         return plan, memory
 

@@ -21,13 +21,15 @@ from ..rowplan import Gram, Load, Map, Plan, Product, Statement, Step, Store
 from .elements import Elements, load_element, memory_type
 from .ir import SIZES, Function, Value, vector
 from .kernel import Kernel
+from .matmul_plan import L2
 from .matmul_tile import Tile, run, steps, sum_lanes, transpose_store
 from .target import Target
 
 DTYPES = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
-ROOM = 512 * 1024  # bytes that the slots of a tile should fit in, about
+ROOM = L2 // 2  # bytes that the slots of a tile should fit in
 ITEMS = 32  # work items, about
 MOST_VECTORS = 8  # of the rows of a tile
+UNROLL = 4
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,8 @@ class Writer:
             self.parts.append(total)
             total += -(-n // lanes) * lanes
         self.total = total
-        tiles = -(-plan.rows // s.tile)
-        self.each = -(-tiles // min(ITEMS, tiles))  # tiles of an item
-        self.items = -(-tiles // self.each)
+        self.tiles = -(-plan.rows // s.tile)
+        self.items = min(ITEMS, self.tiles)
 
     def run(self) -> list[Kernel]:
         """Return the kernels."""
@@ -143,9 +144,8 @@ class Writer:
         _, begin, end, _ = f.args
         with f.loop(begin, end) as item:
             self._clear()
-            first = f.mul(item.index, self.each * s.tile)
-            last = _smaller(f, f.add(first, self.each * s.tile), self.plan.rows)
-            with f.loop(first, last, s.tile) as tile:
+            first, last = self._first(item.index), self._first(f.add(item.index, 1))
+            with f.loop(first, last, s.tile, nonempty=True) as tile:
                 self._tile(tile.index)
             self._finish(item.index)
         f.ret()
@@ -156,6 +156,11 @@ class Writer:
         return [main, self._end()] if self.total else [main]
 
     # --- a work item ---
+
+    def _first(self, item: Value) -> Value:
+        """Return the first row of an item: tiles are spread as evenly as can be."""
+        f = self.f
+        return f.mul(f.udiv(f.mul(item, self.tiles), self.items), self.shape.tile)
 
     def _sums(self, index: Value | int = 0) -> Value:
         """Return the address of a vector of the sums."""
@@ -303,13 +308,17 @@ class Steps:
         self._call(key, (slot, outside, self.count), lambda g: store(g, s, step.columns))
 
     def _product(self, step: Product) -> None:
-        s = self.shape
         key = (
             f"product {step.inner} {step.columns} {step.x.strides} {step.weight.strides} "
-            f"{step.out.strides}"
+            f"{step.out.strides} {step.stored}"
         )
-        places = (self._slot(step.x), self._fixed(step.weight), self._slot(step.out))
-        self._call(key, places, lambda g: product(g, s, step))
+        places = [self._slot(step.x), self._fixed(step.weight), self._slot(step.out)]
+        body = None
+        if step.then is not None:
+            body, more = self._body(step.then, step.out)
+            places += more
+            key += body.key()
+        self._call(key, places, lambda g: product(g, self.shape, step, body))
 
     def _gram(self, step: Gram) -> None:
         s, f = self.shape, self.f
@@ -329,19 +338,23 @@ class Steps:
         self._call(key, places, lambda g: gram(g, s, step))
 
     def _map(self, step: Map) -> None:
+        body, places = self._body(step)
+        self._call(body.key(), places, body.write)
+
+    def _body(self, step: Map, raw: Read | None = None) -> tuple[MapBody, list[Value]]:
+        """Return what writes a map, and its arguments; `raw`: what a product has just written."""
         names: dict[Read, int] = {}
         own = {t.out for t in step.statements if t.kind == "map"}
         for t in step.statements:
             for leaf in leaves(t.expr):
-                if isinstance(leaf, Read) and leaf not in own:
+                if isinstance(leaf, Read) and leaf not in own and leaf != raw:
                     names.setdefault(leaf, len(names))
         outs = [t for t in step.statements if t.stored]
         places = [self._place(leaf) for leaf in names]
         for t in outs:
             is_sum = t.kind == "sum"
             places.append(self._sum(t.out.value, t.out.offset) if is_sum else self._slot(t.out))
-        body = MapBody(self.shape, step, names, outs)
-        self._call(body.key(), (*places, self.count), body.write)
+        return MapBody(self.shape, step, names, outs, raw), [*places, self.count]
 
 
 # --- the functions of the steps ------------------------------------------------------------------
@@ -425,27 +438,43 @@ def evenly(count: int, most: int) -> int:
     return -(-count // number)
 
 
-def product(f: Function, s: Shape, step: Product) -> None:
-    """f(x, weight, out): register tiles of some columns x a block of rows."""
-    x, weight, out = f.args
+def product(f: Function, s: Shape, step: Product, body: MapBody | None) -> None:
+    """f(x, weight, out, …): register tiles of some columns x a block of rows.
+
+    The map that follows is written for the columns and rows of a tile: it waits for memory while
+    the next tile's arithmetic is done.
+    """
+    x, weight, out = f.args[:3]
     most = (s.target.registers - s.block - 2) // s.block
     wide = s.block * s.lanes
+    inner, columns = step.weight.strides
+    kept = None if step.stored else f.scratch(evenly(step.columns, most) * wide * s.size)
+    pitch = (s.tile if kept is None else wide) * max(step.out.strides[0], 1)
+    if body is not None:
+        body.begin(f, 3)
 
     def group(first: Value | int, size: int) -> None:
-        w = f.at(weight, _times(f, first, step.weight.strides[1]), s.element)
-        to = s.column(f, out, first, step.out.strides[0])
-        inner, columns = step.weight.strides
+        w = f.at(weight, _times(f, first, columns), s.element)
+        to = s.column(f, out, first, step.out.strides[0]) if kept is None else kept
         tile = Tile(
-            s.element, s.lanes, size, s.block, (columns, inner),
-            (s.tile * step.x.strides[0], 1), unroll=2 if step.inner > 4 else max(step.inner, 1),
+            s.element, s.lanes, size, s.block, (columns, inner), (s.tile * step.x.strides[0], 1),
+            unroll=2 if step.inner > 4 else max(step.inner, 1),
         )  # fmt: skip
 
         def block(row: Value | int) -> None:
             sums = run(f, tile, w, f.at(x, row, s.element), step.inner)
+            here = f.at(to, row, s.element) if kept is None else to
             for i, y in enumerate(sums):
                 column, part = divmod(i, s.block)
-                place = s.column(f, f.at(to, row, s.element), column, step.out.strides[0])
-                f.store(y, f.at(place, part * s.lanes, s.element))
+                f.store(y, f.at(here, column * pitch + part * s.lanes, s.element))
+            if body is None:
+                return
+            if size == 1:
+                body.column(f, first, row, s.block, here)
+                return
+            with f.loop(0, size) as j:
+                raw = f.at(here, f.mul(j.index, pitch), s.element)
+                body.column(f, _sum(f, j.index, first), row, s.block, raw)
 
         if s.tile == wide:
             block(0)
@@ -496,19 +525,21 @@ def gram_tile(registers: int, inner: int, columns: int) -> tuple[int, int]:
 
 
 class MapBody:
-    """Writes the function of a map: f(what is read …, what is written …, count).
+    """Writes a map: a function f(what is read …, what is written …, count), or a part of one.
 
     Args:
         shape: the sizes.
         step: the map.
         names: the arguments that are read, by access.
         outs: the statements whose results are arguments.
+        raw: what a product writes column by column, if the map follows one.
     """
 
     def __init__(
-        self, shape: Shape, step: Map, names: dict[Read, int], outs: Sequence[Statement]
-    ) -> None:
-        self.shape, self.step, self.names, self.outs = shape, step, names, list(outs)
+        self, shape: Shape, step: Map, names: dict[Read, int], outs: Sequence[Statement],
+        raw: Read | None = None,
+    ) -> None:  # fmt: skip
+        self.shape, self.step, self.names, self.outs, self.raw = shape, step, names, list(outs), raw
 
     def key(self) -> str:
         """Return a text that is equal only for maps that do the same."""
@@ -516,6 +547,8 @@ class MapBody:
             read: Read(i if read.value >= 0 else -1 - i, read.dtype, read.strides)
             for read, i in self.names.items()
         }
+        if self.raw is not None:
+            local[self.raw] = Read(0, self.raw.dtype, ())
         lines = [f"map {self.step.columns}"]
         for i, t in enumerate(self.step.statements):
             expr = rewrite(t.expr, lambda leaf: local.get(leaf, leaf))
@@ -527,54 +560,86 @@ class MapBody:
     def write(self, f: Function) -> None:
         """Write the function."""
         s = self.shape
-        for t, place in self._results(f):
+        self.begin(f, 0)
+        if self.step.columns == 1:
+            self.column(f, 0, 0, s.tile // s.lanes)
+        else:
+            with f.loop(0, self.step.columns, nonempty=True) as column:
+                self.column(f, column.index, 0, s.tile // s.lanes)
+
+    def begin(self, f: Function, first: int) -> None:
+        """Write what comes before the columns; `first`: the first of the map's arguments."""
+        s = self.shape
+        self.args = f.args[first:]
+        for t, place in self._results():
             if t.kind == "columns":
                 with f.loop(0, s.tile, s.lanes) as row:
                     f.store(f.const(s.kind, 0.0), f.at(place, row.index, s.element))
-        if self.step.columns == 1:
-            self._column(f, 0)
-        else:
-            with f.loop(0, self.step.columns, nonempty=True) as column:
-                self._column(f, column.index)
 
-    def _results(self, f: Function) -> Iterator[tuple[Statement, Value]]:
-        first = len(self.names)
-        yield from zip(self.outs, f.args[first:-1], strict=True)
+    def _results(self) -> Iterator[tuple[Statement, Value]]:
+        yield from zip(self.outs, self.args[len(self.names) : -1], strict=True)
 
-    def _column(self, f: Function, column: Value | int) -> None:
-        """Write one column: a loop over its rows."""
+    def column(
+        self, f: Function, column: Value | int, row: Value | int, vectors: int,
+        raw: Value | None = None,
+    ) -> None:  # fmt: skip
+        """Write one column.
+
+        Args:
+            f: the function.
+            column: which one.
+            row, vectors: the first row and how many vectors of them.
+            raw: where what the product has written begins at this column and row.
+        """
         s = self.shape
         fixed: dict[Read, Value] = {}
         bases: dict[Read, Value] = {}
         for read, i in self.names.items():
             step = read.strides[0]
             if read.value >= 0:
-                bases[read] = s.column(f, f.args[i], column, step)
+                bases[read] = f.at(s.column(f, self.args[i], column, step), row, s.element)
             else:
-                place = f.at(f.args[i], _times(f, column, step), memory_type(read.dtype))
+                place = f.at(self.args[i], _times(f, column, step), memory_type(read.dtype))
                 fixed[read] = load_element(f, place, read.dtype, s.lanes, 0)
-        sums = [(t, place) for t, place in self._results(f) if t.kind == "sum"]
-        slots = [
-            (t, s.column(f, place, column, t.out.strides[0]))
-            for t, place in self._results(f)
-            if t.kind != "sum"
-        ]
-        unroll = 2 if s.tile % (2 * s.lanes) == 0 else 1
-        carried = [f.const(s.kind, 0.0)] * len(sums)
-        with f.loop(0, s.tile, unroll * s.lanes, carried=carried, nonempty=True) as row:
-            totals = list(row.carried)
+        if raw is not None and self.raw is not None:
+            bases[self.raw] = raw
+        outs: dict[int, Value] = {}
+        for i, (t, place) in enumerate(self._results()):
+            step = t.out.strides[0]
+            if t.kind == "sum":
+                outs[i] = f.at(place, _times(f, column, step * s.lanes), s.element)
+            else:
+                outs[i] = f.at(s.column(f, place, column, step), row, s.element)
+        self._rows(f, row, vectors, fixed, bases, outs)
+
+    def _rows(
+        self, f: Function, row: Value | int, vectors: int, fixed: dict[Read, Value],
+        bases: dict[Read, Value], outs: dict[int, Value],
+    ) -> None:  # fmt: skip
+        """Write the rows of a column."""
+        s = self.shape
+        sums = [i for i in outs if self.outs[i].kind == "sum"]
+        unroll = next(n for n in (UNROLL, 2, 1) if vectors % n == 0)
+        totals = [f.const(s.kind, 0.0)] * len(sums)
+
+        def some(at: Value | int, totals: list[Value]) -> list[Value]:
             for u in range(unroll):
-                at = f.add(row.index, u * s.lanes)
-                totals = self._vector(f, at, fixed, bases, slots, [t for t, _ in sums], totals)
-            row.next = totals
-        for (t, place), total in zip(sums, row.results, strict=True):
-            where = f.at(place, _times(f, column, t.out.strides[0] * s.lanes), s.element)
-            f.store(f.fadd(f.load(where, s.kind), total), where)
+                here = _sum(f, at, u * s.lanes)
+                totals = self._vector(f, here, _sum(f, row, here), fixed, bases, outs, totals)
+            return totals
+
+        if vectors == unroll:
+            totals = some(0, totals)
+        else:
+            with f.loop(0, vectors * s.lanes, unroll * s.lanes, totals, nonempty=True) as loop:
+                loop.next = some(loop.index, loop.carried)
+            totals = loop.results
+        for i, total in zip(sums, totals, strict=True):
+            f.store(f.fadd(f.load(outs[i], s.kind), total), outs[i])
 
     def _vector(
-        self, f: Function, row: Value, fixed: dict[Read, Value], bases: dict[Read, Value],
-        slots: Sequence[tuple[Statement, Value]], sums: Sequence[Statement],
-        totals: Sequence[Value],
+        self, f: Function, at: Value | int, row: Value | int, fixed: dict[Read, Value],
+        bases: dict[Read, Value], outs: dict[int, Value], totals: Sequence[Value],
     ) -> list[Value]:  # fmt: skip
         """Write all statements for some rows; return the sums."""
         s = self.shape
@@ -586,7 +651,7 @@ class MapBody:
                 return own[leaf]
             if leaf in fixed:
                 return fixed[leaf]
-            return f.load(f.at(bases[leaf], row, s.element), s.kind)
+            return f.load(f.at(bases[leaf], at, s.element), s.kind)
 
         elements = Elements(f, s.target, s.lanes, value)
         found: dict[int, Value] = {}
@@ -594,19 +659,22 @@ class MapBody:
             found[id(t)] = y = elements(t.expr)
             if t.kind == "map":
                 own[t.out] = y
-        for t, place in slots:
-            y, where = found[id(t)], f.at(place, row, s.element)
-            f.store(f.fadd(f.load(where, s.kind), y) if t.kind == "columns" else y, where)
-        exists = self._exists(f, row) if sums else None
-        return [
-            f.fadd(total, f.select(exists, found[id(t)], 0.0))  # type: ignore[arg-type]
-            for t, total in zip(sums, totals, strict=True)
-        ]
+        following = iter(totals)
+        sums: list[Value] = []
+        for i, t in enumerate(self.outs):
+            y = found[id(t)]
+            if t.kind == "sum":
+                y = f.select(self._exists(f, row), y, 0.0)
+                sums.append(f.fadd(next(following), y))
+                continue
+            place = f.at(outs[i], at, s.element)
+            f.store(f.fadd(f.load(place, s.kind), y) if t.kind == "columns" else y, place)
+        return sums
 
-    def _exists(self, f: Function, row: Value) -> Value:
+    def _exists(self, f: Function, row: Value | int) -> Value:
         """Return which of some rows exist."""
         lanes = self.shape.lanes
-        left = f.sub(f.args[-1], row)
+        left = f.sub(self.args[-1], row)
         splat = f.splat("i32", f.cast("trunc", left, "i32"), lanes)
         return f.compare("slt", f.iota(lanes, "i32"), splat)
 
@@ -615,6 +683,12 @@ def _times(f: Function, a: Value | int, b: int) -> Value | int:
     if isinstance(a, int) or b == 0:
         return a * b if isinstance(a, int) else 0
     return f.mul(a, b)
+
+
+def _sum(f: Function, a: Value | int, b: Value | int) -> Value | int:
+    if isinstance(a, int):
+        a, b = b, a
+    return a + b if isinstance(a, int) else f.add(a, b)  # type: ignore[operator]
 
 
 def _smaller(f: Function, a: Value, b: int) -> Value:
