@@ -285,9 +285,7 @@ class Fusion:
                     return None
                 rows = part[0]
             else:
-                if columns not in (None, part) or (
-                    rows is not None and part != (0, rows)
-                ):
+                if columns not in (None, part) or (rows is not None and part != (0, rows)):
                     return None
                 columns = part
         everyone = [*members, member]
@@ -306,7 +304,9 @@ class Fusion:
         for m in members:
             missing = [a for a, p in enumerate(m.mapping.places) if p < 0 and domain[a] != 1]
             if missing and (
-                rows is None or m.node.how or [a for a in range(rows, len(domain)) if domain[a] != 1] != missing
+                rows is None
+                or m.node.how
+                or [a for a in range(rows, len(domain)) if domain[a] != 1] != missing
             ):
                 return False
         return True
@@ -356,7 +356,9 @@ class Fusion:
         if node.how:
             order = order_of(node.expr, node.shape)
         else:
-            steps = [abs(s) if n > 1 else 0 for n, s in zip(node.shape, node.out.strides, strict=True)]
+            steps = [
+                abs(s) if n > 1 else 0 for n, s in zip(node.shape, node.out.strides, strict=True)
+            ]
             order = tuple(sorted(range(len(steps)), key=lambda d: -steps[d] if steps[d] else 1))
             if any(s == 0 and n > 1 for n, s in zip(node.shape, steps, strict=True)):
                 order = order_of(node.expr, node.shape)

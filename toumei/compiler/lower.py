@@ -52,9 +52,7 @@ class Lowering:
             self.exprs[v] = self.read(v)
         for v, array in graph.constants.items():
             same = array.size and (array == array.flat[0]).all()
-            self.exprs[v] = (
-                Const(array.flat[0].item(), array.dtype) if same else self.read(v)
-            )
+            self.exprs[v] = Const(array.flat[0].item(), array.dtype) if same else self.read(v)
         for call in graph.calls:
             self._lower(call)
         results = tuple(self._result(v) for v in graph.results)
@@ -71,7 +69,11 @@ class Lowering:
         self.exprs[v] = found
         if not isinstance(found, Apply):
             return
-        if v in self.homes or self.cost(found) > LONGEST or (self.uses.get(v, 0) > 1 and not self._is_cheap(v)):
+        if (
+            v in self.homes
+            or self.cost(found) > LONGEST
+            or (self.uses.get(v, 0) > 1 and not self._is_cheap(v))
+        ):
             self.store(v)
 
     # --- what rules use ---
@@ -557,7 +559,9 @@ def pad(low: Lowering, call: Call) -> Expr | None:
     (v,), (out,) = call.inputs, call.outputs
     pads = _pads(call.op, len(low.shape(v)))
     shape, e, dtype = low.shape(v), low.expr(v), low.specs[out].dtype
-    inner = tuple(slice(max(-lo, 0), n - max(-hi, 0)) for n, (lo, hi) in zip(shape, pads, strict=True))
+    inner = tuple(
+        slice(max(-lo, 0), n - max(-hi, 0)) for n, (lo, hi) in zip(shape, pads, strict=True)
+    )
     e = view(e, shape, lambda a: a[inner])
     sizes = tuple(s.stop - s.start for s in inner)
     start = tuple(max(lo, 0) for lo, _ in pads)

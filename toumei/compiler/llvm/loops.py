@@ -21,7 +21,15 @@ from ...op import DType
 from ..axes import Sizes, merge
 from ..expr import Index, Read, leaves
 from ..nest import Nest, Statement
-from .elements import Elements, load_element, memory_type, ramp, register_type, store_element, tail_mask
+from .elements import (
+    Elements,
+    load_element,
+    memory_type,
+    ramp,
+    register_type,
+    store_element,
+    tail_mask,
+)
 from .ir import SIZES, Function, Value, vector
 from .kernel import Kernel
 from .target import Target
@@ -32,7 +40,14 @@ UNROLL = 4  # vectors that are written out
 SHORT = 8  # vectors of a row that stays in registers
 CHUNKS = 32  # of the rows, where columns are combined
 
-_COMBINE = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum", "any": "or", "all": "and"}
+_COMBINE = {
+    "sum": "add",
+    "prod": "mul",
+    "max": "maximum",
+    "min": "minimum",
+    "any": "or",
+    "all": "and",
+}
 _NOTHING = {"sum": 0, "prod": 1, "max": -math.inf, "min": math.inf, "any": 0, "all": 1}
 
 
@@ -182,7 +197,9 @@ class Loops:
             if fixed is not None:
                 return fixed
             step = self.column_step(leaf)
-            return load_element(self.f, self.place(leaf, column), leaf.dtype, self.lanes, step, mask)
+            return load_element(
+                self.f, self.place(leaf, column), leaf.dtype, self.lanes, step, mask
+            )
 
         return Elements(self.f, self.target, self.lanes, load)
 
@@ -383,7 +400,11 @@ def _emit_grid(w: Loops) -> list[Kernel]:
             with f.loop(first, _smaller(f, f.add(first, group), total), nonempty=True) as rows:
                 one_row(rows.index)
         for i, s in sums.items():
-            mine = [f.load(p, vector(register_type(s.expr.dtype), w.lanes)) for (k, _), p in held.items() if k == i]
+            mine = [
+                f.load(p, vector(register_type(s.expr.dtype), w.lanes))
+                for (k, _), p in held.items()
+                if k == i
+            ]
             whole = mine[0]
             for other in mine[1:]:
                 whole = w.combine(s, whole, other)
@@ -400,7 +421,9 @@ def _hand_in(w: Loops, s: Statement, value: Value, items: int, item: Value) -> N
         store_element(w.f, value, place, s.expr.dtype)
 
 
-def _columns(w: Loops, first: Number, last: Number, n: int, width: int, held: dict[tuple[int, int], Value]) -> None:
+def _columns(
+    w: Loops, first: Number, last: Number, n: int, width: int, held: dict[tuple[int, int], Value]
+) -> None:
     """Write the columns first … last - 1 of a row, in blocks and a rest."""
     f = w.f
     rest = n % width
@@ -488,10 +511,14 @@ def _emit_columns(w: Loops) -> list[Kernel]:
                 values = _statements(w, _sum(f, column, u * w.lanes), mask)
                 for k, (i, s) in enumerate(sums):
                     old = rows.carried[k * len(vectors) + u]
-                    after[k, u] = w.combine(s, old, values[i] if s.kind != "all" else w.kept(s, values[i], mask))
+                    after[k, u] = w.combine(
+                        s, old, values[i] if s.kind != "all" else w.kept(s, values[i], mask)
+                    )
             rows.next = [after[k, u] for k in range(len(sums)) for u in range(len(vectors))]
         w.enter(row=[])
-        _store_columns(w, sums, vectors, rows.results, chunk, out, column, (chunks, outer, blocks), item.index)
+        _store_columns(
+            w, sums, vectors, rows.results, chunk, out, column, (chunks, outer, blocks), item.index
+        )
         w.fixed = {}
     return w.kernel(blocks * chunks * outer)
 
@@ -527,7 +554,9 @@ def _fix(w: Loops, column: Number, vectors: Vectors) -> None:
         for u, mask in vectors:
             at = column + u * w.lanes
             step = w.column_step(leaf)
-            w.fixed[leaf, at] = load_element(w.f, w.place(leaf, at), leaf.dtype, w.lanes, step, mask)
+            w.fixed[leaf, at] = load_element(
+                w.f, w.place(leaf, at), leaf.dtype, w.lanes, step, mask
+            )
 
 
 def _is_written(w: Loops, reads: Sequence[Read]) -> bool:
@@ -592,7 +621,9 @@ def _emit_rows(w: Loops) -> list[Kernel]:
 class _Row:
     """What both kinds of rows share: what is known of a row so far."""
 
-    def __init__(self, w: Loops, sums: list[tuple[int, Statement]], items: int, item: Value) -> None:
+    def __init__(
+        self, w: Loops, sums: list[tuple[int, Statement]], items: int, item: Value
+    ) -> None:
         self.w, self.sums, self.items, self.item = w, sums, items, item
         self.scalars: dict[int, Value] = {}
         self.stages = 1 + max((s.stage for s in w.nest.statements), default=0)
@@ -610,7 +641,9 @@ class _Row:
             return load_element(f, w.place(leaf, 0), leaf.dtype, 1)
 
         elements = Elements(f, w.target, 1, load)
-        todo = [(i, s) for i, s in enumerate(w.nest.statements) if s.kind == "row" and s.stage == stage]
+        todo = [
+            (i, s) for i, s in enumerate(w.nest.statements) if s.kind == "row" and s.stage == stage
+        ]
         for i, s in todo:
             self.scalars[i] = elements(s.expr)
         for i, s in todo:
@@ -645,7 +678,8 @@ class _ShortRow(_Row):
         values: list[dict[int, Value]] = [{} for _ in self.vectors]
         given = [_Both(v, self.scalars) for v in values]
         makers = [
-            w.elements(u * w.lanes, mask, g) for (u, mask), g in zip(self.vectors, given, strict=True)
+            w.elements(u * w.lanes, mask, g)
+            for (u, mask), g in zip(self.vectors, given, strict=True)
         ]
         self.between(-1)
         for stage in range(self.stages):
@@ -653,7 +687,10 @@ class _ShortRow(_Row):
                 for v, elements in zip(values, makers, strict=True):
                     v[i] = elements(s.expr)
                 if s.kind == "by row":
-                    found = [w.kept(s, v.pop(i), m) for v, (_, m) in zip(values, self.vectors, strict=True)]
+                    found = [
+                        w.kept(s, v.pop(i), m)
+                        for v, (_, m) in zip(values, self.vectors, strict=True)
+                    ]
                     self.combined(i, s, found)
             self.between(stage)
         for i, s in enumerate(w.nest.statements):
@@ -772,7 +809,9 @@ class _LongRow(_Row):
 class _Stored(dict[int, Value]):
     """Values of statements: of this stage, of the row, or of an earlier stage, from memory."""
 
-    def __init__(self, row: _LongRow, own: dict[int, Value], column: Number, mask: Value | None) -> None:
+    def __init__(
+        self, row: _LongRow, own: dict[int, Value], column: Number, mask: Value | None
+    ) -> None:
         super().__init__()
         self.row, self.own, self.column, self.mask = row, own, column, mask
 
