@@ -3,7 +3,7 @@
     Compute   an expression for every index of a shape, stored or combined along some dims
     Extern    an op with a kernel of its own (matrix products, convolutions …) or none (Python)
 
-Every node names the memory that it writes as an Access: strides over the shape that it runs through.
+Every node names the memory that it writes: a Read, strides over the shape that it runs through.
 """
 
 from __future__ import annotations

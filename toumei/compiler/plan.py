@@ -1,4 +1,4 @@
-"""A plan: everything about a compiled step but its machine code, as plain data that a file can hold.
+"""A plan: all about a compiled step but its machine code, as plain data that a file can hold.
 
 The planner takes kernels in order, lets each one's functions be written (once for all kernels that
 do the same), and gives every value a place in memory.
@@ -35,12 +35,12 @@ class Place(NamedTuple):
     Args:
         space: "arena", "flags" (numbers that say that an index was out of range), "constant" (of
             the graph), "given" (an argument, state or result of the call), "nowhere".
-        index: which constant or given array.
+        number: which constant or given array.
         byte: from its start.
     """
 
     space: str
-    index: int
+    number: int
     byte: int
 
 
