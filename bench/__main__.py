@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 import numpy as np
@@ -82,6 +84,7 @@ def main(
     names: Sequence[str], steps: int, threads: int, peers: list[str], no_peers: bool,
     path: Path | None, quick: bool, check: bool, eager: bool,
 ) -> None:  # fmt: skip
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is open is closed
     plan = Plan(threads, 4 if quick else steps, 2 if quick else 6, check)
     names = list(dict.fromkeys(names)) or list(WORKLOADS)
     _warn_if_busy()
@@ -171,7 +174,7 @@ def _write_start(name: str, file: Path) -> None:
 
     tm.manual_seed(0)
     weights = networks.build(tm, name, dropout=True).state_dict()
-    arrays = {f"input.{key}": value for key, value in inputs(name).items()}
+    arrays: dict[str, Any] = {f"input.{key}": value for key, value in inputs(name).items()}
     arrays |= {f"weight.{key}": value.numpy() for key, value in weights.items()}
     np.savez(file, **arrays)
 

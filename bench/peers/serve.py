@@ -108,7 +108,23 @@ def _status(field: str) -> int:
 def stay_on(threads: int) -> None:
     """Keep to as many processors as there are threads: some libraries can't be told otherwise."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        os.sched_setaffinity(0, chosen(sorted(os.sched_getaffinity(0)), threads, _core))
+
+
+def chosen(processors: list[int], count: int, core: Callable[[int], str]) -> list[int]:
+    """Return some processors, of different cores as far as there are enough.
+
+    >>> chosen([0, 1, 2, 3], 2, core={0: "a", 1: "a", 2: "b", 3: "b"}.__getitem__)
+    [0, 2]
+    """
+    firsts = {core(p): p for p in reversed(processors)}.values()
+    return sorted(processors, key=lambda p: (p not in firsts, p))[:count]
+
+
+def _core(processor: int) -> str:
+    """Return what the processors of one core have in common."""
+    topology = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
+    return topology.read_text() if topology.exists() else str(processor)
 
 
 def serve(make: Callable[[], Side]) -> None:

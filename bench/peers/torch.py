@@ -47,8 +47,8 @@ class Torch:
             optimizers = tuple(training.optimizer_of(torch, rule, p.parameters()) for p in parts)
             if self.compiled:
                 model.generator.compile()
-            losses = (self._compile(name, loss) for loss in training.adversarial_losses(torch))
-            return training.adversarial_step(*losses, model, optimizers)
+            of_d, of_g = (self._compile(name, f) for f in training.adversarial_losses(torch))
+            return training.adversarial_step(of_d, of_g, model, optimizers)
         optimizer = training.optimizer_of(torch, rule, model.parameters())
         if self.compiled and name in COMPILED_OPTIMIZER:
             optimizer.step = torch.compile(optimizer.step)

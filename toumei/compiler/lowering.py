@@ -181,9 +181,7 @@ class Lowering:
     def _assemble(self, v: int) -> None:
         assembly = self.pending.pop(v)
         shape, call = self.shape(v), self.makers[v]
-        box, first = max(assembly.parts, key=lambda part: math.prod(part[0].sizes))
-        in_order = len(box.shape) == len(shape)
-        out = self.read(v, order_of(first, box.shape) if in_order else None)
+        out = self.read(v, assembly.order(len(shape)))
         for box in uncovered(shape, [b for b, _ in assembly.parts]):
             assert assembly.base is not None, "parts don't cover the whole"
             inside = view(assembly.base, shape, box.of)
@@ -209,18 +207,34 @@ class Lowering:
         """Decide which new states are computed in place, and which have to be copied at the end."""
         homes: dict[int, int] = {}
         copies: list[tuple[int, int]] = []
-        reads: dict[int, int] = {}  # the last node that reads a value
+        memories = {state: self._temporary(v) for state, v in self.graph.writes.items()}
+        reads: dict[int, list[tuple[int, Read]]] = {}
+        first: dict[int, int] = {}  # the node that writes a value first
         for i, node in enumerate(self.nodes):
-            reads.update((r.value, i) for r in node.reads())
-        made = {w.value: i for i, node in enumerate(self.nodes) for w in node.writes()}
+            for r in node.reads():
+                reads.setdefault(r.value, []).append((i, r))
+            for w in node.writes():
+                first.setdefault(w.value, i)
         for state, v in self.graph.writes.items():
-            e = self.expr(v)
-            own = e == self.read(v)
-            if own and self.homes[v] == state and v in made and reads.get(state, -1) <= made[v]:
+            own = self.expr(v) == self.read(v) and self.homes[v] == state and v in first
+            if own and self._is_free(first[v], reads.get(state, ())):
                 homes[v] = state
-                continue
-            copies.append((state, self._temporary(v)))
+            else:
+                copies.append((state, memories[state]))
         return Lowered(tuple(self.nodes), self.specs, results, homes, tuple(copies))
+
+    def _is_free(self, node: int, reads: Iterable[tuple[int, Read]]) -> bool:
+        """Tell whether a node may write a new state in the place of the old one, seeing its reads.
+
+        Earlier nodes may read it, and so may the node itself, an element only for its successor.
+        """
+        maker = self.nodes[node]
+        alike = isinstance(maker, Compute) and not maker.how
+        (out,) = maker.writes() if alike else (None,)
+        return all(
+            i < node or (i == node and out is not None and _access(r) == _access(out))
+            for i, r in reads
+        )
 
     def _temporary(self, v: int) -> int:
         e = self.expr(v)
@@ -229,6 +243,10 @@ class Lowering:
         number = self.new(self.specs[v])
         self.compute(self.read(number), self.shape(v), e, self.makers.get(v))
         return number
+
+
+def _access(r: Read) -> tuple[tuple[int, ...], int]:
+    return r.strides, r.offset
 
 
 def _spread_over(r: Read, shape: Shape) -> int:
@@ -247,6 +265,13 @@ class Assembly:
 
     def __init__(self, base: Expr | None, parts: tuple[tuple[Box, Expr], ...]) -> None:
         self.base, self.parts = base, parts
+
+    def order(self, ndim: int) -> tuple[int, ...] | None:
+        """Return the order of the dims in the largest part, if it has all of them."""
+        if not self.parts:
+            return None
+        box, e = max(self.parts, key=lambda part: math.prod(part[0].sizes))
+        return order_of(e, box.shape) if len(box.shape) == ndim else None
 
 
 def out_shape(shape: Shape, reduced: Iterable[int]) -> Shape:

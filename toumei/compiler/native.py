@@ -93,7 +93,10 @@ class Native:
         self.constants = {v: np.ascontiguousarray(a) for v, a in self.graph.constants.items()}
         spaces = {ARENA: raw.ctypes.data + start, FLAGS: self.flags.ctypes.data}
         at = {v: a.ctypes.data for v, a in self.constants.items()}
-        fixed = [spaces.get(p.space) or at.get(p.number, 0) for p in plan.table]
+        fixed = [
+            at[p.number] if p.space == CONSTANT else spaces.get(p.space, 0)
+            for p in plan.table
+        ]
         self.table = np.array(fixed or [0], np.int64) + ([p.byte for p in plan.table] or 0)
         moving = [(i, p.number) for i, p in enumerate(plan.table) if p.space == GIVEN]
         self.entries = np.array([i for i, _ in moving], np.int64)

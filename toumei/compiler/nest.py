@@ -158,9 +158,12 @@ def _statement(
     kind = _kind(kernel, m)
     out = m.over(m.node.out)
     place = None
+    stage = _stage(kind, e, before)
     if out.value in stored:
         place = replace(out, value=names.buffer(out.value))
-    return Statement(e, kind, m.node.how, place, _stage(kind, e, before))
+        if out.value in names.homes:
+            stage = max(stage, _turn(kind, place.value, before))
+    return Statement(e, kind, m.node.how, place, stage)
 
 
 def _kind(kernel: Kernel, m: Member) -> str:
@@ -188,3 +191,15 @@ def _stage(kind: str, e: Expr, before: list[Statement]) -> int:
         late = s.stage if s.kind == "each" or (kind == "row") else s.stage + 1
         stage = max(stage, late)
     return stage
+
+
+def _turn(kind: str, buffer: int, before: list[Statement]) -> int:
+    """Return when a buffer may be written: when the earlier statements have read what was there."""
+    return max(
+        (
+            s.stage + (s.kind == "row" and kind != "row")
+            for s in before
+            if any(isinstance(leaf, Read) and leaf.value == buffer for leaf in leaves(s.expr))
+        ),
+        default=-1,
+    )

@@ -2,6 +2,7 @@
 
     Compute   an expression for every index of a shape, stored or combined along some dims
     Extern    an op with a kernel of its own (matrix products, convolutions …) or none (Python)
+    Tile      nodes over the same rows, computed together for a few rows at a time
 
 Every node names the memory that it writes: a Read, strides over the shape that it runs through.
 """
@@ -74,7 +75,36 @@ class Extern:
         return self.outputs
 
 
-Node: TypeAlias = Compute | Extern
+@dataclass(frozen=True)
+class Tile:
+    """Nodes over the same rows, none of which needs more of another one than its own row.
+
+    Several products may add to one value: what is written for it is their sum.
+
+    Attributes:
+        call: the op that did the first of its products.
+        rows: how many there are.
+        members: the nodes, in order.
+        inputs: what they read from outside.
+        outputs: what others read: values with an element or several per row, and sums over rows.
+    """
+
+    call: Call
+    rows: int
+    members: tuple[Compute | Extern, ...]
+    inputs: tuple[Read, ...]
+    outputs: tuple[Read, ...]
+
+    def reads(self) -> Iterator[Read]:
+        """Yield what is read."""
+        return iter(self.inputs)
+
+    def writes(self) -> tuple[Read, ...]:
+        """Return what is written."""
+        return self.outputs
+
+
+Node: TypeAlias = Compute | Extern | Tile
 
 
 @dataclass(frozen=True)

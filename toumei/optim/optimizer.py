@@ -136,7 +136,7 @@ class Optimizer:
 
     def _update_named(self) -> None:
         """Debug mode: what is computed here is told to be the optimiser's."""
-        config.modules.append(type(self).__name__)
+        config.modules.append(f"{type(self).__name__}.step()")
         try:
             self._update_all()
         finally:
