@@ -20,7 +20,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # Models and recipes are read and changed like a user's own code: errors point into them.
@@ -87,7 +87,12 @@ class SaveError(ToumeiError, OSError):
 
 def is_user_frame(frame: FrameType) -> bool:
     """Tell whether a frame belongs to the user rather than to the framework."""
-    name = frame.f_code.co_filename
+    return is_user_code(frame.f_code)
+
+
+def is_user_code(code: CodeType) -> bool:
+    """Tell whether code is the user's rather than the framework's."""
+    name = code.co_filename
     return not name.startswith(_PACKAGE) or name.startswith(_LIKE_USER_CODE)
 
 

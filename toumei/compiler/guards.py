@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..tape import Leaf, Value
+from ..errors import is_user_code
+from ..tape import Leaf
 from ..traced import DROPPED
 
 Same = Callable[[Any, Any], bool]
@@ -212,26 +213,58 @@ def _through(cls: type, names: frozenset[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def watch_function(guards: Guards, function: Any, modules: tuple[type, ...]) -> frozenset[str]:
-    """Guard the globals and enclosed variables that a step names; return all names in its code."""
+def watch_function(guards: Guards, function: Any, roles: tuple[type, ...]) -> frozenset[str]:
+    """Guard what a step names: globals, enclosed variables, attributes of what it is a method of.
+
+    Functions of the same file that it names are followed.  Objects of the types `roles` are left
+    out: they are guarded by themselves.  Returns all names in its code.
+    """
     if isinstance(function, MethodType):
         owner = function.__self__
-        names = _through(type(owner), watch_function(guards, function.__func__, modules))
-        if not isinstance(owner, (*modules, Value)) and hasattr(owner, "__dict__"):
-            guards.attributes(owner, names & vars(owner).keys(), type(owner).__name__)
+        names = _through(type(owner), watch_function(guards, function.__func__, roles))
+        if not isinstance(owner, roles) and hasattr(owner, "__dict__"):
+            guards.attributes(owner, sorted(names & vars(owner).keys()), type(owner).__name__)
         return names
     function = getattr(function, "__wrapped__", function)
-    if not isinstance(function, FunctionType):
-        return frozenset()
+    return _watch(guards, function, roles, set()) if _is_plain(function) else frozenset()
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, FunctionType)
+
+
+def _watch(
+    guards: Guards, function: FunctionType, roles: tuple[type, ...], seen: set[int]
+) -> frozenset[str]:
+    seen.add(id(function))
     names = mentioned(function.__code__)
-    for name in names & function.__globals__.keys():
-        if not isinstance(function.__globals__[name], ModuleType):
-            guards.add(
-                operator.getitem, function.__globals__, name, function.__globals__[name], equal,
-                f"the global {name!r}",
-            )  # fmt: skip
+    if not is_user_code(function.__code__):
+        return names
+    space = function.__globals__
+    for name in sorted(names & space.keys()):
+        value = space[name]
+        if isinstance(value, ModuleType):
+            continue
+        guards.add(operator.getitem, space, name, value, equal, f"the global {name!r}")
+        _watch_value(guards, value, names, roles, f"the global {name!r}")
+        if _is_plain(value) and value.__globals__ is space and id(value) not in seen:
+            names |= _watch(guards, value, roles, seen)
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     for name, cell in cells:
         value = _attribute(cell, "cell_contents")
         guards.add(_attribute, cell, "cell_contents", value, equal, f"the variable {name!r}")
+        _watch_value(guards, value, names, roles, f"the variable {name!r}")
+        if _is_plain(value) and id(value) not in seen:
+            names |= _watch(guards, value, roles, seen)
     return names
+
+
+def _watch_value(
+    guards: Guards, value: Any, names: frozenset[str], roles: tuple[type, ...], why: str
+) -> None:
+    """Guard what a container holds, and the attributes of an object that code mentions."""
+    if type(value) in (list, tuple, dict):
+        if len(value) < 1000:
+            guards.container(value, why)
+    elif not isinstance(value, (*roles, FunctionType, type)) and hasattr(value, "__dict__"):
+        guards.attributes(value, sorted(names & vars(value).keys()), why)

@@ -12,6 +12,7 @@ from ..config import config
 from ..errors import TraceError
 from ..nn.module import Module
 from ..op import Array, Spec
+from ..optim.optimizer import Optimizer
 from ..tape import Cell, Leaf, Storage, Value, wrap
 from ..tensor import Buffer, Parameter
 from .checks import Check, argument_checks
@@ -67,7 +68,7 @@ def trace_step(
     """Trace a step on arguments; nothing has changed when this returns, or raises."""
     trace = Trace(frozen)
     watched = Guards()
-    names = watch_function(watched, function, (Module,))
+    names = watch_function(watched, function, (Module, Value, Optimizer))
     try:
         with tracing(trace):
             ghosts = make_ghosts(trace, leaves)
