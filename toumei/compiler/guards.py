@@ -7,6 +7,7 @@ been replaced by another of the same layout, an int be another object of the sam
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -155,13 +156,12 @@ class Guards:
 
     def attributes(self, owner: Any, names: Iterable[str], why: str) -> None:
         """Guard the attributes of an object that hold plain values, tensors or other objects."""
-        values = vars(owner)
         for name in names:
-            value = values.get(name)
+            value = _attribute(owner, name)
             if isinstance(value, np.ndarray):
                 continue
             self.add(_attribute, owner, name, value, equal, f"{why}.{name}")
-            if isinstance(value, list | tuple | dict) and len(value) < 1000:
+            if isinstance(value, list | tuple | dict) and value != () and len(value) < 1000:
                 self.container(value, f"{why}.{name}")
 
 
@@ -226,6 +226,11 @@ def watch_function(guards: Guards, function: Any, roles: tuple[type, ...]) -> fr
             guards.attributes(owner, sorted(names & vars(owner).keys()), type(owner).__name__)
         return names
     function = getattr(function, "__wrapped__", function)
+    if isinstance(function, functools.partial):
+        return watch_function(guards, function.func, roles)
+    called = getattr(type(function), "__call__", None)  # noqa: B004  (the method itself)
+    if not _is_plain(function) and _is_plain(called):
+        return watch_function(guards, MethodType(called, function), roles)
     return _watch(guards, function, roles, set()) if _is_plain(function) else frozenset()
 
 

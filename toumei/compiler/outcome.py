@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from ..config import config
@@ -116,6 +117,8 @@ class Outcome:
 
 def _refuse_hidden(leaf: Any) -> None:
     """Refuse a result of a kind that isn't taken apart, if it holds what was traced."""
+    if isinstance(leaf, GeneratorType | CoroutineType):
+        raise TraceError("a compiled step can't be a generator or a coroutine: return the results")
     inside = getattr(leaf, "__dict__", {}).values()
     if not isinstance(leaf, Value) and any(map(is_symbolic, inside)):
         raise TraceError(

@@ -85,11 +85,11 @@ def trace_step(
         program = Program(trace, outcome, ghosts, leaves, backend)
     except BaseException:
         trace.effects.undo(failed=True)
+        trace.close()
         raise
-    finally:
-        trace.closed = True
     trace.effects.undo(failed=False)
     program.guards = _guards(trace, watched, names)
+    trace.close()
     return program
 
 
@@ -119,6 +119,8 @@ class Program:
         self.given = [by_number[v] for v in self.graph.inputs if v in by_number]
         self.states = [by_number[v] for v in self.graph.states]
         self.written = [s for s in self.states if s.first.number in self.graph.writes]
+        #: Memory that is written lies as it did: its strides are part of the program.
+        self.strides = [(s.owner, s.data.strides) for s in self.written if _is_argument(s)]
         self.checks: list[Check] = argument_checks(self.graph)
         self.executor = backend.make(self.graph)
         if self.later is not None:
@@ -167,6 +169,12 @@ class Program:
     def fits(self, leaves: list[Any]) -> bool:
         """Tell whether everything that the trace read from Python is as it was."""
         storages = self.storages
+        for i, strides in self.strides:
+            if leaves[i]._data.strides != strides:
+                self.guards.cause = (
+                    f"the strides of argument {i}, which is changed in place, changed"
+                )
+                return False
         for leaf, alias in zip(leaves, self.aliases, strict=True):
             met = isinstance(leaf, Value) and (alias or leaf._storage in storages)
             if met and alias != _alias(leaf, storages):
@@ -247,6 +255,10 @@ class Program:
                 kept.append(Kept(origin.copy(), None, 0))
         edges = tuple([s._edge() for s in sources])
         attach(self.step, edges, kept, [results[place] for place in self.outcome.open])
+
+
+def _is_argument(state: State) -> bool:
+    return isinstance(state.owner, int)
 
 
 def _alias(leaf: Any, storages: dict[Storage, Value]) -> Any:
@@ -386,7 +398,8 @@ def _watch_module(guards: Guards, module: Module, names: frozenset[str]) -> None
     mentioned = names | mentioned_by_class(type(module), Module)
     parts = (Module, Parameter, Buffer, Value, list, tuple, dict)
     chosen = [k for k, v in vars(module).items() if k in mentioned or isinstance(v, parts)]
-    guards.attributes(module, chosen, type(module).__name__)
+    hooks = {"_hooks", "_pre_hooks"}.difference(chosen)
+    guards.attributes(module, [*chosen, *sorted(hooks)], type(module).__name__)
     guards.attribute(module, "training", module.training, same_truth_of_mode, "training or eval()")
 
 

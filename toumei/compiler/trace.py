@@ -283,6 +283,11 @@ class Trace:
 
     # --- the end ---
 
+    def close(self) -> None:
+        """Forget everything: what was kept from the trace says so when it is used."""
+        vars(self).clear()
+        self.closed = True
+
     def graph(self, results: Sequence[Symbol], more: Sequence[Symbol] = ()) -> Graph:
         """Return what was noted down; `more` are further inputs."""
         states = [*self.states.values(), *self.parts.values()]
