@@ -14,19 +14,9 @@ from ..nn.module import Module
 from ..op import Array, Spec
 from ..optim.optimizer import Optimizer
 from ..tape import Cell, Leaf, Storage, Value, wrap
-from ..tensor import Buffer, Parameter
 from .checks import Check, argument_checks
 from .graph import Graph
-from .guards import (
-    Guards,
-    Same,
-    mentioned_by_class,
-    same_gradient,
-    same_layout,
-    same_presence,
-    same_role,
-    watch_function,
-)
+from .guards import Guards
 from .live import Source
 from .outcome import Outcome
 from .passes import PASSES
@@ -34,6 +24,7 @@ from .structure import Structure, flatten, unflatten
 from .symbol import State, layout, span
 from .trace import Trace, tracing
 from .vjp import CompiledStep, Kept, attach, split
+from .watch import all_guards, watch_function
 
 
 class Executor(Protocol):
@@ -88,7 +79,7 @@ def trace_step(
         trace.close()
         raise
     trace.effects.undo(failed=False)
-    program.guards = _guards(trace, watched, names)
+    program.guards = all_guards(trace, watched, names)
     trace.close()
     return program
 
@@ -349,60 +340,3 @@ def _sized(states: list[State]) -> Iterator[State]:
 def _first(trace: Trace, storage: Storage) -> int:
     state = trace.states.get(storage)
     return -1 if state is None else state.first.number
-
-
-# --- guards --------------------------------------------------------------------------------------
-
-
-def _guards(trace: Trace, watched: Guards, names: frozenset[str]) -> Guards:
-    """Return all that must be unchanged; called when the trace has been undone."""
-    guards = trace.guards
-    for state in trace.states.values():
-        if isinstance(state.owner, Value):
-            guards.attribute(state.owner, "_data", state.data, same_layout, "a tensor's layout")
-    for t in trace.outside.values():
-        if isinstance(t._data, np.ndarray):
-            why = f"whether a tensor of {t._data.dtype}{list(t._data.shape)} requires grad"
-            guards.attribute(t, "_node", t._node, same_role, why)
-    for cell, seen in trace.effects.cells.items():
-        if seen.how != "written" and cell not in trace.argument_cells:
-            same: Same = same_gradient if seen.how == "value" else same_presence
-            guards.attribute(cell, "grad", seen.before, same, "whether .grad is None, or its shape")
-    for optimizer in trace.optimizers.values():
-        _watch_optimizer(guards, optimizer)
-    for module in list(trace.modules.values()):
-        for part in module.modules():
-            _watch_module(guards, part, names)
-    for entry, same, why in zip(watched.entries, watched.same, watched.causes, strict=True):
-        guards.add(*entry, same, why)
-    return guards
-
-
-def _watch_optimizer(guards: Guards, optimizer: Any) -> None:
-    kind = type(optimizer).__name__
-    groups = optimizer.param_groups
-    guards.length(groups, f"the groups of {kind}")
-    for i, group in enumerate(groups):
-        guards.item(groups, i, group, f"the groups of {kind}")
-        guards.item(group, "params", group["params"], f"the parameters of {kind}")
-        guards.container(group["params"], f"the parameters of {kind}")
-        for p in group["params"]:
-            state = optimizer.state.get(p)
-            guards.item(optimizer.state, p, state, f"the state of {kind}")
-            for name, value in (state or {}).items():
-                guards.item(state, name, value, f"the state {name!r} of {kind}")
-
-
-def _watch_module(guards: Guards, module: Module, names: frozenset[str]) -> None:
-    """Guard a module's parts, and those of its attributes that code mentions."""
-    mentioned = names | mentioned_by_class(type(module), Module)
-    parts = (Module, Parameter, Buffer, Value, list, tuple, dict)
-    chosen = [k for k, v in vars(module).items() if k in mentioned or isinstance(v, parts)]
-    hooks = {"_hooks", "_pre_hooks"}.difference(chosen)
-    guards.attributes(module, [*chosen, *sorted(hooks)], type(module).__name__)
-    guards.attribute(module, "training", module.training, same_truth_of_mode, "training or eval()")
-
-
-def same_truth_of_mode(before: Any, now: Any) -> bool:
-    """Compare two modes: only the same one serves."""
-    return bool(before) is bool(now)
