@@ -100,13 +100,15 @@ def _pads(op: Any, ndim: int) -> list[tuple[int, int]]:
 
 @rule("Matmul")
 def matmul(low: Lowering, call: Call) -> Expr | None:
-    """A matrix product: its second factor needs neighbours along its rows or columns."""
-    for v, both in zip(call.inputs, (False, True), strict=True):
-        e = low.store(v)
-        shape, strides = low.shape(v), e.strides
-        if both and not any(
-            s == 1 or n == 1 for n, s in zip(shape[-2:], strides[-2:], strict=True)
-        ):
+    """A matrix product: its second factor needs neighbours along its rows or columns.
+
+    Where that is a single column, the kernel takes the factors the other way round.
+    """
+    turned = low.shape(call.outputs[0])[-1] == 1
+    for v, vectors in zip(call.inputs, (turned, not turned), strict=True):
+        e, shape = low.store(v), low.shape(v)
+        sides = list(zip(shape[-2:], e.strides[-2:], strict=True))
+        if vectors and not any(s == 1 or n == 1 for n, s in sides):
             low.store(v, range(len(shape)))
     low.extern(call)
     return None

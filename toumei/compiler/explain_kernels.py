@@ -1,0 +1,308 @@
+"""What each kernel of a step does, in words and in numbers, and what bounds it.
+
+The roofline: a kernel can't be quicker than its operations at the machine's peak, nor than its
+bytes at the bandwidth of where they are.  The larger of the two times bounds it; that time over
+the measured one is its share of the peak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..debug import Place
+from ..op import Random
+from .explain import Seen, Timed
+from .explain_costs import is_winograd, moved, operations
+from .expr import Apply, Const, Expr, Index, Read
+from .fuse import Kernel as Group
+from .graph import Call
+from .llvm.target import Target
+from .plan import Planner, Stage
+from .nodes import Compute, Extern
+from .peaks import Peaks
+
+COMPOSITE = 3  # members of one composite op in a row that are told by its name
+
+
+@dataclass(frozen=True)
+class KernelRow:
+    """One stage of a step: a kernel of native code (or the few of one op), or a call of Python.
+
+    Attributes:
+        number: of the stage, in the order in which they run.
+        does: what is computed, in short.
+        shape: of what it goes through.
+        code: equal for stages that share their machine code; empty for Python.
+        where: the user's line that asked for most of it, as "file.py:12"; may be empty.
+        text: that line.
+        module: the module that the line called it in; may be empty.
+        backward: whether it computes a gradient of what the line says.
+        seconds: of one run.
+        operations, read, written: counted, not measured; bytes.
+        share: of what the machine could do at most; None where nobody knows.
+        bound: "arithmetic", "cache" or "memory"; "start": it is too small for any of them;
+            "Python".
+        reason: why it isn't native; empty if it is.
+    """
+
+    number: int
+    does: str
+    shape: str
+    code: tuple[str, ...]
+    where: str
+    text: str
+    module: str
+    backward: bool
+    seconds: float
+    operations: int
+    read: int
+    written: int
+    share: float | None
+    bound: str
+    reason: str = ""
+
+    @property
+    def flops(self) -> float:
+        """Operations per second."""
+        return self.operations / self.seconds if self.seconds else 0.0
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes per second."""
+        return (self.read + self.written) / self.seconds if self.seconds else 0.0
+
+
+def kernel_rows(seen: Seen, timed: Timed, peaks: Peaks) -> list[KernelRow]:
+    """Describe every stage of a step."""
+    stages = zip(seen.planner.stages, timed.stages, strict=True)
+    return [_row(seen, i, stage, seconds, peaks) for i, (stage, seconds) in enumerate(stages)]
+
+
+def _row(seen: Seen, number: int, stage: Stage, seconds: float, peaks: Peaks) -> KernelRow:
+    group = stage.group
+    call = main_call(group, seen)
+    place = call.place if call is not None else None
+    where, text = source_of(place)
+    ops = sum(operations(n, seen.planner.target) for n in group.nodes())
+    read, written = moved(stage, seen.planner)
+    share, bound = _judged(stage, seconds, ops, read + written, peaks)
+    return KernelRow(
+        number, ", ".join(words(group, seen.planner.target)), shape_of(group),
+        tuple(k.function.name for k in stage.kernels),
+        where, text, module_of(place), bool(place and place.backward), seconds, ops, read, written,
+        share, bound, reason_of(stage),
+    )  # fmt: skip
+
+
+# --- the roofline --------------------------------------------------------------------------------
+
+
+def _judged(
+    stage: Stage, seconds: float, ops: int, size: int, peaks: Peaks
+) -> tuple[float | None, str]:
+    """Return the share of the peak that a stage reaches, and what bounds it."""
+    if not stage.kernels:
+        return None, "Python"
+    dtype = next((w.dtype.name for n in stage.group.nodes() for w in n.writes()), "float32")
+    arithmetic = ops / peaks.operations(dtype)
+    place, speed = peaks.place_of(size)
+    moving = size / speed
+    if max(arithmetic, moving) < peaks.start * len(stage.kernels):
+        return None, "start"
+    host = stage.group.host
+    if host is not None and isinstance(host.node.call.op, Random):
+        return None, "arithmetic"  # of integers, which aren't counted
+    limit, bound = (arithmetic, "arithmetic")
+    if moving > arithmetic:
+        limit, bound = moving, place
+    return limit / seconds if seconds else None, bound
+
+
+# --- in words ------------------------------------------------------------------------------------
+
+
+def main_call(group: Group, seen: Seen) -> Call | None:
+    """Return the op that most of a kernel's work is for."""
+    if group.host is not None:
+        return group.host.node.call
+    calls = [m.node for m in group.members if m.node.call is not None]
+    if not calls:
+        return None
+    target = seen.planner.target
+    return max(calls, key=lambda n: operations(n, target) + _elements(n)).call
+
+
+def _elements(node: Compute) -> int:
+    size = 1
+    for n in node.shape:
+        size *= n
+    return size
+
+
+def source_of(place: Place | None) -> tuple[str, str]:
+    """Return where a line of the user's is, as "file.py:12", and what it says."""
+    if place is None or not place.line:
+        return "", ""
+    where, _, text = place.line.partition(":  ")
+    return where.partition(" in ")[0], text
+
+
+def module_of(place: Place | None) -> str:
+    """Return the kind of the innermost module around a line."""
+    return place.modules[0].partition("(")[0] if place is not None and place.modules else ""
+
+
+def words(group: Group, target: Target) -> list[str]:
+    """Return what a kernel does, op by op."""
+    found = [] if group.host is None else [_host_name(group.host.node, target)]
+    nodes = [m.node for m in group.members]
+    at = 0
+    while at < len(nodes):
+        name, end = _composite(nodes, at)
+        if name and end - at >= COMPOSITE:
+            found.append(name)
+        else:
+            end = at + 1
+            found += _of_node(nodes[at])
+        at = end
+    return list(dict.fromkeys(found))
+
+
+def _host_name(node: Extern, target: Target) -> str:
+    name = node.call.op.name
+    return f"{name} (Winograd)" if is_winograd(node, target) else name
+
+
+def _composite(nodes: Sequence[Compute], at: int) -> tuple[str, int]:
+    """Return the composite op that a member is a part of, and where its members end."""
+    name = _within(nodes[at].call)
+    end = at
+    while name and end < len(nodes) and _within(nodes[end].call) == name:
+        end += 1
+    return name, end
+
+
+def _within(call: Call | None) -> str:
+    if call is None:
+        return ""
+    if call.within is not None:
+        return call.within[0].name
+    # An optimiser's arithmetic is told by its name.
+    modules = call.place.modules if call.place is not None else []
+    return modules[0] if modules and modules[0].endswith(".step()") else ""
+
+
+def _of_node(node: Compute) -> list[str]:
+    found = list(dict.fromkeys(_functions(node.expr)))
+    if node.how:
+        found.append(node.how)
+    if found == ["cast"] or any(name != "cast" for name in found):
+        return found if found == ["cast"] else [name for name in found if name != "cast"]
+    return ["fill"] if isinstance(node.expr, Const | Index) else ["copy"]
+
+
+def _functions(e: Expr) -> Iterator[str]:
+    """Yield the functions in an expression, in the order in which they are computed."""
+    seen: set[int] = set()
+
+    def visit(e: Expr) -> Iterator[str]:
+        if isinstance(e, Apply) and id(e) not in seen:
+            seen.add(id(e))
+            for a in e.args:
+                yield from visit(a)
+            yield e.name
+
+    yield from visit(e)
+
+
+def shape_of(group: Group) -> str:
+    """Return the sizes of what a kernel goes through."""
+    if group.host is None:
+        return str(list(group.domain))
+    node = group.host.node
+    shapes = [s for s in node.shapes[: len(node.inputs)] if s]
+    two = len(shapes) == 2 and len(node.inputs) == 2
+    return (" × " if two else ", ").join(str(list(s)) for s in shapes[:3])
+
+
+def reason_of(stage: Stage) -> str:
+    """Say why a stage isn't native; "" if it is."""
+    if stage.kernels:
+        return ""
+    assert stage.group.host is not None
+    node = stage.group.host.node
+    kinds = dict.fromkeys(
+        f"{r.dtype}[{len(s)}-d]" for r, s in zip(node.inputs, node.shapes, strict=False)
+    )
+    given = f" of {', '.join(kinds)}" if kinds else ""
+    return f"no native kernel for '{node.call.op.name}'{given}: NumPy"
+
+
+# --- all of it -----------------------------------------------------------------------------------
+
+
+def group_text(number: int, planner: Planner) -> str:
+    """Say what a kernel computes, formula by formula."""
+    stage = planner.stages[number]
+    group, stored, homes = stage.group, planner.stored, planner.homes
+    kind = f"over {list(group.domain)}"
+    if group.rows is not None:
+        kind += f", rows of {list(group.domain[group.rows :])}"
+    if group.columns is not None:
+        a, b = group.columns
+        kind += f", combined along {list(group.domain[a:b])}"
+    lines = [f"kernel {number}  {', '.join(words(group, planner.target))}  {kind}"]
+    if group.host is not None:
+        lines += _host_lines(group.host.node, reason_of(stage))
+    for m in group.members:
+        out = m.node.out.value
+        place = ""
+        if out in homes:
+            place = f"   -> memory of %{homes[out]}"
+        elif out in stored:
+            place = "   -> memory"
+        how = (
+            f"{m.node.how} over {[m.node.shape[d] for d in m.node.reduced]} of "
+            if m.node.how
+            else ""
+        )
+        lines.append(f"    %{out} = {how}{formula(m.node.expr)}{place}")
+    return "\n".join(lines)
+
+
+def _host_lines(node: Extern, reason: str) -> list[str]:
+    outs = ", ".join(f"%{w.value}" for w in node.outputs)
+    fields = [f"{f}={getattr(node.call.op, f)!r}" for f in node.call.op.fields]
+    given = ", ".join([*(f"%{r.value}" for r in node.inputs), *fields])
+    line = f"    {outs} = {node.call.op.name}({given})"
+    return [line, *([f"    ({reason})"] if reason else [])]
+
+
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "gt": ">", "le": "<=",
+          "ge": ">=", "eq": "==", "ne": "!=", "and": "&", "or": "|"}  # fmt: skip
+
+
+def formula(e: Expr) -> str:
+    """Write an expression as one would by hand; %n is a value of the graph.
+
+    >>> import numpy as np
+    >>> f32 = np.dtype("float32")
+    >>> x = Read(5, f32, (1,))
+    >>> formula(Apply("tanh", (Apply("add", (x, Const(1.0, f32)), f32),), f32))
+    'tanh(%5 + 1)'
+    """
+    if isinstance(e, Const):
+        return f"{e.value:g}" if isinstance(e.value, float) else str(e.value)
+    if isinstance(e, Index):
+        return "index"
+    if isinstance(e, Read):
+        return f"%{e.value}"
+    args = [formula(a) for a in e.args]
+    if e.name in _INFIX and len(args) == 2:
+        args = [
+            f"({t})" if isinstance(a, Apply) and a.name in _INFIX else t
+            for a, t in zip(e.args, args, strict=True)
+        ]
+        return f"{args[0]} {_INFIX[e.name]} {args[1]}"
+    return f"{e.name}({', '.join(args)})"
