@@ -214,7 +214,10 @@ def _difference(key: Any, known: list[Any]) -> str:
         return "grad mode, the default dtype or the number of threads changed"
     for i, (before, now) in enumerate(zip(other[1], key[1], strict=True)):
         if before != now:
-            return f"argument {i} changed from {_text(before)} to {_text(now)}"
+            cure = " (a number that changes often: pass a float or a tensor)"
+            number = isinstance(now, tuple) and now[0] is int
+            change = f"argument {i} changed from {_text(before)} to {_text(now)}"
+            return change + (cure if number else "")
     return "which arguments share memory changed"
 
 

@@ -1,9 +1,10 @@
 """How much a kernel computes and moves, counted from what it was made of, not measured.
 
 Operations are those of floats: two for a multiply-add of a product or convolution (borders count as
-if they were pixels; by Winograd's algorithm a quarter of them are left); of expressions, every addition, multiplication, division and root that is
-written for an element: exp and tanh count as the polynomials that they are.  Bytes are those of
-memory that is read and written, each element once.
+if they were pixels; by Winograd's algorithm a quarter of them are left).  Of expressions, every
+addition, multiplication, division and root counts that is written for an element: exp and tanh are
+as many as the polynomials that they are.  Bytes are those of memory that is read and written, each
+element once.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from .fuse import Kernel as Group
 from .llvm.elements import Elements, register_type
 from .llvm.ir import Function, Value, vector
 from .llvm.target import Target
-from .plan import Planner, Stage
 from .nodes import Compute, Extern, Node, Shape
+from .plan import Planner, Stage
 
 SAVED = 4  # Winograd's F(4 x 4, 3 x 3) multiplies 36 times where a direct sum does 144 times
 _FLOAT = re.compile(r"= (?:fadd|fsub|fmul|fdiv|frem) |@llvm\.(?:sqrt|fma)\.")

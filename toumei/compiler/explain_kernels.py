@@ -18,9 +18,9 @@ from .expr import Apply, Const, Expr, Index, Read
 from .fuse import Kernel as Group
 from .graph import Call
 from .llvm.target import Target
-from .plan import Planner, Stage
 from .nodes import Compute, Extern
 from .peaks import Peaks
+from .plan import Planner, Stage
 
 COMPOSITE = 3  # members of one composite op in a row that are told by its name
 
@@ -83,7 +83,7 @@ def _row(seen: Seen, number: int, stage: Stage, seconds: float, peaks: Peaks) ->
     group = stage.group
     call = main_call(group, seen)
     place = call.place if call is not None else None
-    where, text = source_of(place)
+    where, text = source_of(place, seen.outer)
     ops = sum(operations(n, seen.planner.target) for n in group.nodes())
     read, written = moved(stage, seen.planner)
     share, bound = _judged(stage, seconds, ops, read + written, peaks)
@@ -108,7 +108,7 @@ def _judged(
     arithmetic = ops / peaks.operations(dtype)
     place, speed = peaks.place_of(size)
     moving = size / speed
-    if max(arithmetic, moving) < peaks.start * len(stage.kernels):
+    if seconds < 4 * peaks.start * len(stage.kernels):
         return None, "start"
     host = stage.group.host
     if host is not None and isinstance(host.node.call.op, Random):
@@ -140,17 +140,18 @@ def _elements(node: Compute) -> int:
     return size
 
 
-def source_of(place: Place | None) -> tuple[str, str]:
+def source_of(place: Place | None, outer: str) -> tuple[str, str]:
     """Return where a line of the user's is, as "file.py:12", and what it says."""
-    if place is None or not place.line:
+    if place is None or place.line in ("", outer):
         return "", ""
     where, _, text = place.line.partition(":  ")
-    return where.partition(" in ")[0], text
+    return where.partition(" in ")[0], text.partition("  #")[0]
 
 
 def module_of(place: Place | None) -> str:
-    """Return the kind of the innermost module around a line."""
-    return place.modules[0].partition("(")[0] if place is not None and place.modules else ""
+    """Return the kind of the innermost module around a line, or the optimiser's step."""
+    inner = place.modules[0] if place is not None and place.modules else ""
+    return inner if inner.endswith(".step()") else inner.partition("(")[0]
 
 
 def words(group: Group, target: Target) -> list[str]:

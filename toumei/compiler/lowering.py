@@ -208,6 +208,7 @@ class Lowering:
         homes: dict[int, int] = {}
         copies: list[tuple[int, int]] = []
         memories = {state: self._temporary(v) for state, v in self.graph.writes.items()}
+        self._drop_unused({*results, *memories.values()})
         reads: dict[int, list[tuple[int, Read]]] = {}
         first: dict[int, int] = {}  # the node that writes a value first
         for i, node in enumerate(self.nodes):
@@ -222,6 +223,15 @@ class Lowering:
             else:
                 copies.append((state, memories[state]))
         return Lowered(tuple(self.nodes), self.specs, results, homes, tuple(copies))
+
+    def _drop_unused(self, needed: set[int]) -> None:
+        """Leave out the nodes whose numbers nobody reads: of some values only the shape counts."""
+        kept: list[Node] = []
+        for node in reversed(self.nodes):
+            if any(w.value in needed for w in node.writes()):
+                needed.update(r.value for r in node.reads())
+                kept.append(node)
+        self.nodes = kept[::-1]
 
     def _is_free(self, node: int, reads: Iterable[tuple[int, Read]]) -> bool:
         """Tell whether a node may write a new state in the place of the old one, seeing its reads.
