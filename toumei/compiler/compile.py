@@ -28,8 +28,8 @@ from ..traced import DROPPED
 from .live import NeedsNumber, Source
 from .llvm.runtime import get_num_threads
 from .module import CompiledModule, compiled_module
+from .native import Native
 from .program import Backend, Program, trace_step
-from .reference import Reference
 from .structure import Structure, flatten
 from .symbol import layout
 
@@ -38,7 +38,7 @@ M = TypeVar("M", bound=Module)
 LIMIT = 8  # programs of one function
 STALE = 64  # after so many calls without it, a program may make room for another
 
-BACKEND = Backend(Reference)
+BACKEND = Backend(Native)
 
 _lock = threading.RLock()  # steps share parameters, and the pool of threads
 
