@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from .compiler import compile
     from .io import load, save
     from .nn.module import untracked
-    from .viz import summary
+    from .viz import explain, summary
 
 __version__ = "0.1.0"
 
@@ -61,6 +61,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "compile": "compiler",
     "data": "",
+    "explain": "viz",
     "io": "",
     "load": "io",
     "masked": "",
@@ -114,6 +115,7 @@ __all__ = [
     "e",
     "enable_grad",
     "errors",
+    "explain",
     "float",
     "float32",
     "float64",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
+from .cli_explain import explain
+from .cli_types import FILE, FOLDER, NEW, RUN, check_dataset
 from .errors import SaveError, ToumeiError
 from .recipes import NAMES, find
 from .recipes.recipe import Options, Recipe, Sampling
@@ -49,11 +51,7 @@ class _Finite(click.FloatRange):
         return number
 
 
-FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True)
-NEW = click.Path(file_okay=False, path_type=pathlib.Path)
-FILE = click.Path(dir_okay=False, path_type=pathlib.Path)
 _TRY = {" INPUT": "predict", "": "sample"}
-RUN = click.Path(exists=True, file_okay=False, path_type=pathlib.Path)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -138,15 +136,8 @@ def _started(recipe: str | None, out: pathlib.Path | None, given: dict[str, Any]
         )
     given["checkpoint_seconds"] = given.pop("checkpoint_every")
     found = find(recipe)
-    _check_dataset(found, given["dataset"])
+    check_dataset(found, given["dataset"])
     return Run(found, folder, Options(**given))
-
-
-def _check_dataset(recipe: Recipe, name: str | None) -> None:
-    if name is None or name in recipe.datasets:
-        return
-    known = f"one of {', '.join(recipe.datasets)}" if recipe.datasets else "there is one set only"
-    raise click.UsageError(f"{recipe.name} has no data {name!r}: {known}")
 
 
 def _resumed(
@@ -314,12 +305,15 @@ def find_lr(recipe: str, steps: int, out: str, **given: Any) -> None:
     from .train.lr_finder import find_lr as sweep
 
     found = find(recipe)
-    _check_dataset(found, given["dataset"])
+    check_dataset(found, given["dataset"])
     run = Run(found, new_folder(recipe), Options(**given))
     curve = sweep(run.trainer, run.train, steps=steps)
     curve.plot(out)
     best = "none: the loss never fell" if curve.suggestion is None else f"{curve.suggestion:.2g}"
     click.echo(f"suggestion  {best}  (the recipe takes {run.budget.lr:g})\nwrote {out}")
+
+
+main.add_command(explain)
 
 
 @main.command(name="list")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .config import config
-from .errors import AnomalyError, user_line
+from .errors import AnomalyError, line_text, user_place
 from .op import Array, Op, Spec, call_text
 
 
@@ -17,9 +17,14 @@ class Place:
     """Where an op was called: the user's line, and the modules around it, innermost first."""
 
     def __init__(self) -> None:
-        self.line = user_line()
+        self.where = user_place()
         self.modules = list(reversed(config.modules))
         self.backward = False  # whether it is the gradient of what was called there
+
+    @property
+    def line(self) -> str:
+        """The user's line, as errors show it."""
+        return line_text(self.where)
 
     def of_gradient(self) -> Place:
         """Return the place of what computes the gradient of an op that was called here."""

@@ -17,10 +17,11 @@ Nothing here runs until something has failed.
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # Models and recipes are read and changed like a user's own code: errors point into them.
@@ -87,18 +88,37 @@ class SaveError(ToumeiError, OSError):
 
 def is_user_frame(frame: FrameType) -> bool:
     """Tell whether a frame belongs to the user rather than to the framework."""
-    name = frame.f_code.co_filename
+    return is_user_code(frame.f_code)
+
+
+def is_user_code(code: CodeType) -> bool:
+    """Tell whether code is the user's rather than the framework's."""
+    return _is_user_file(code.co_filename)
+
+
+@functools.cache
+def _is_user_file(name: str) -> bool:
     return not name.startswith(_PACKAGE) or name.startswith(_LIKE_USER_CODE)
 
 
-def user_line() -> str:
-    """Return "train.py:11 in forward:  return x @ w" for the innermost line of the user's code."""
+def user_place() -> tuple[CodeType, int] | None:
+    """Return the code and the line number of the innermost line of the user's code."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not is_user_frame(frame):
+    while frame is not None and not _is_user_file(frame.f_code.co_filename):
         frame = frame.f_back
-    if frame is None:
+    return None if frame is None else (frame.f_code, frame.f_lineno)
+
+
+def line_text(place: tuple[CodeType, int] | None) -> str:
+    """Write a place as "train.py:11 in forward:  return x @ w"."""
+    if place is None:
         return ""
-    code, line = frame.f_code, frame.f_lineno
+    code, line = place
     source = linecache.getline(code.co_filename, line).strip()
-    place = f"{os.path.basename(code.co_filename)}:{line} in {code.co_name}"
-    return f"{place}:  {source}" if source else place
+    text = f"{os.path.basename(code.co_filename)}:{line} in {code.co_name}"
+    return f"{text}:  {source}" if source else text
+
+
+def user_line() -> str:
+    """Return the text of the innermost line of the user's code."""
+    return line_text(user_place())

@@ -207,6 +207,7 @@ CASES = [
     Case(n=1, c=40, k=50, kernel=(5, 5), padding=(2, 2), stride=(2, 2), size=(7, 7)),
     Case(c=2, k=35, kernel=(21, 23), padding=(10, 11), size=(24, 9)),
     Case(n=0),
+    Case(n=0, padding=(0, 0)),
     Case(n=19, c=7, k=7, size=(3, 2)),  # more images than chunks
 ]
 

@@ -147,7 +147,7 @@ def _own_memory(ctx: FunctionCtx, inputs: Sequence[Any], outputs: list[Any]) -> 
         if not isinstance(out, Tensor):
             continue
         if id(out._storage) in taken:
-            outputs[i] = wrap(out._data.copy() if isinstance(out._data, np.ndarray) else out._data)
+            outputs[i] = out.detach().clone()
             if not any(out is t for t in inputs):
                 saved = [outputs[i] if t is out else t for t in saved]
             constant = [outputs[i] if t is out else t for t in constant]

@@ -16,6 +16,7 @@ from ..backward import initial_gradient
 from ..config import grad_mode
 from ..errors import GradError
 from ..ops.combine import stack
+from ..ops.creation import ones_like, zeros_like
 from ..tape import Value, spec_of, wrap
 from ..tensor import Tensor
 from .derivatives import Tensors, as_tuple, grad
@@ -67,7 +68,7 @@ def jvp(
     with grad_mode(True):
         ins, outs = _call(func, inputs, options)
         results = as_tuple(outs)
-        u = [wrap(np.zeros_like(o._data)).requires_grad_() for o in results]
+        u = [zeros_like(o, requires_grad=True) for o in results]
         linear = _product(results, ins, u, options._replace(create_graph=True))
         pushed = _product(linear, u, _vectors(ins, v), options._replace(strict=False))
     return _result(outs, options), _pack(outs, pushed)
@@ -115,7 +116,7 @@ def hessian(
 
     def gradient(*ins: Tensor) -> Any:
         out = _single(func(*ins), "hessian")
-        return _pack(inputs, _product((out,), ins, [wrap(np.ones_like(out._data))], inner))
+        return _pack(inputs, _product((out,), ins, [ones_like(out)], inner))
 
     return jacobian(gradient, inputs, create_graph=create_graph, strict=strict)
 
@@ -139,7 +140,7 @@ def hvp(
     options = _Options("hvp", create_graph, strict)
     with grad_mode(True):
         ins, out = _call(func, inputs, options)
-        ones = [wrap(np.ones_like(_single(out, "hvp")._data))]
+        ones = [ones_like(_single(out, "hvp"))]
         first = _product((out,), ins, ones, options._replace(create_graph=True))
         second = _product(first, ins, _vectors(ins, v), options)
     return _result(out, options), _pack(inputs, second)
@@ -204,7 +205,7 @@ def _product(
     for i, g in enumerate(found):
         if g is None and options.strict:
             raise GradError(f"{options.name}: no output depends on input {i} (strict=True)")
-    zeros = [wrap(np.zeros_like(t._data)) for t in ins]
+    zeros = [zeros_like(t) for t in ins]
     return tuple(z if g is None else g for g, z in zip(found, zeros, strict=True))
 
 

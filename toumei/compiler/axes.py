@@ -119,9 +119,7 @@ def match(
 def _cut_all(
     shape: Sequence[int], strides: Sequence[int], marks: Sequence[int]
 ) -> list[Sizes] | None:
-    found = [
-        (n,) if s <= 0 else cut(n, s, marks) for n, s in zip(shape, strides, strict=True)
-    ]
+    found = [(n,) if s <= 0 else cut(n, s, marks) for n, s in zip(shape, strides, strict=True)]
     return None if any(f is None for f in found) else [f for f in found if f is not None]
 
 

@@ -28,8 +28,8 @@ from ..traced import DROPPED
 from .live import NeedsNumber, Source
 from .llvm.runtime import get_num_threads
 from .module import CompiledModule, compiled_module
+from .native import Native
 from .program import Backend, Program, trace_step
-from .reference import Reference
 from .structure import Structure, flatten
 from .symbol import layout
 
@@ -38,7 +38,7 @@ M = TypeVar("M", bound=Module)
 LIMIT = 8  # programs of one function
 STALE = 64  # after so many calls without it, a program may make room for another
 
-BACKEND = Backend(Reference)
+BACKEND = Backend(Native)
 
 _lock = threading.RLock()  # steps share parameters, and the pool of threads
 
@@ -214,7 +214,10 @@ def _difference(key: Any, known: list[Any]) -> str:
         return "grad mode, the default dtype or the number of threads changed"
     for i, (before, now) in enumerate(zip(other[1], key[1], strict=True)):
         if before != now:
-            return f"argument {i} changed from {_text(before)} to {_text(now)}"
+            cure = " (a number that changes often: pass a float or a tensor)"
+            number = isinstance(now, tuple) and now[0] is int
+            change = f"argument {i} changed from {_text(before)} to {_text(now)}"
+            return change + (cure if number else "")
     return "which arguments share memory changed"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..autograd import debug
 from ..config import config
-from ..errors import TraceError
+from ..errors import TraceError, user_line
 from ..nn.module import Module
 from .compile import Compiled
 from .graph import Graph
@@ -28,20 +28,22 @@ from .plan import Planner
 from .program import Backend, Pass, Program
 from .structure import flatten
 
-LEAST, MOST, LONG_ENOUGH = 5, 50, 0.3  # timed runs, and seconds after which there are enough
+LEAST, MOST, LONG_ENOUGH = 5, 50, 0.7  # timed runs, and seconds after which there are enough
 
 
 @dataclass
 class Timed:
-    """How long a step takes, in seconds, as the median of some runs.
+    """How long a step takes, in seconds: medians of some runs, unless it says otherwise.
 
     Attributes:
         step: the whole step, as it is always run.
+        quickest: the same, of the quickest run: no other program was in its way.
         stages: each stage by itself, after the end of the one before.
         runs: how many there were.
     """
 
     step: float
+    quickest: float
     stages: list[float]
     runs: int
 
@@ -58,6 +60,7 @@ class Seen:
         later: the executor of the backward pass of its results, if it has one.
         seconds: that compiling took.
         threads: that run it.
+        outer: the user's line that asked for all this, and so explains no kernel.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Seen:
     later: Native | None
     seconds: float
     threads: int
+    outer: str
     leaves: list[Any] = field(repr=False)
 
     @property
@@ -90,7 +94,7 @@ class Seen:
             whole.append(time.perf_counter() - start)
             parts.append(self.native.times(arguments, states))
         stages = [statistics.median(column) for column in zip(*parts, strict=True)]
-        return Timed(statistics.median(whole), stages, len(whole))
+        return Timed(statistics.median(whole), min(whole), stages, len(whole))
 
 
 class _Recorder:
@@ -138,10 +142,11 @@ def see(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
         program = compiled._trace(structure, leaves)
     seconds = time.perf_counter() - begun
     native, *later = recorder.made
+    name = getattr(compiled.function, "__qualname__", type(compiled.function).__name__)
     return Seen(
-        getattr(compiled.function, "__qualname__", type(compiled.function).__name__),
+        name.rpartition("<locals>.")[2],
         recorder.passes, program, native, later[0] if later else None, seconds,
-        get_num_threads(), leaves,
+        get_num_threads(), user_line(), leaves,
     )  # fmt: skip
 
 

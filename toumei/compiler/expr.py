@@ -21,6 +21,7 @@ import numpy as np
 
 from ..op import DType
 
+INT64 = np.dtype(np.int64)
 Strides: TypeAlias = tuple[int, ...]  # in elements
 
 
@@ -40,7 +41,7 @@ class Index:
 
     strides: Strides
     offset: int = 0
-    dtype: DType = np.dtype(np.int64)
+    dtype: DType = INT64
 
 
 @dataclass(frozen=True, slots=True)

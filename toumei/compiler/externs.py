@@ -149,6 +149,9 @@ DIRECTIONS = {
 }
 
 
+Four: TypeAlias = tuple[int, int, int, int]
+
+
 def conv_spec(node: Extern) -> ConvSpec | None:
     """Return a convolution as its kernels see it, of one or two dimensions."""
     op: Any = node.call.op
@@ -165,12 +168,13 @@ def conv_spec(node: Extern) -> ConvSpec | None:
     if rank > 2 or x[0].dtype.kind != "f":
         return None
 
-    def image(memory: tuple[Read, Shape]) -> tuple[Shape, Shape]:
-        (n, c, *size), (sn, sc, *steps) = memory[1], memory[0].strides
-        return (n, *[1] * (2 - rank), *size, c), (sn, *[0] * (2 - rank), *steps, sc)
-
     def both(values: Sequence[int], alone: int) -> tuple[int, int]:
         return (values[0], values[1]) if rank == 2 else (alone, values[0])
+
+    def image(memory: tuple[Read, Shape]) -> tuple[Four, Four]:
+        (n, c, *size), (sn, sc, *steps) = memory[1], memory[0].strides
+        (h, w), (sh, sw) = both(size, 1), both(steps, 0)
+        return (n, h, w, c), (sn, sh, sw, sc)
 
     (n, h, width, c), x_strides = image(x)
     (_, oh, ow, k), y_strides = image(y)
@@ -178,8 +182,9 @@ def conv_spec(node: Extern) -> ConvSpec | None:
     return ConvSpec(
         n, h, width, c, oh, ow, k, kernel,
         both(op.stride, 1), both([lo for lo, _ in op.padding], 0), both(op.dilation, 1), op.groups,
-        x_strides, y_strides, (*w_strides[:2], *both(w_strides[2:], 0)), memory_type(x[0].dtype),
-    )  # type: ignore[arg-type]  # fmt: skip
+        x_strides, y_strides, (w_strides[0], w_strides[1], *both(w_strides[2:], 0)),
+        memory_type(x[0].dtype),
+    )  # fmt: skip
 
 
 def _convolution(node: Extern, target: Target) -> Found | None:
@@ -192,12 +197,15 @@ def _convolution(node: Extern, target: Target) -> Found | None:
     if winograd_pays(spec, direction, target):
         return Found(
             f"winograd {direction} {spec}",
-            lambda name, epilogue: winograd.emit(direction, name, spec, target, epilogue),
+            lambda name, epilogue: winograd.emit(
+                direction, name, spec, target, epilogue, epilogue and epilogue.ahead
+            ),
             order, (winograd.workspace(direction, spec, target),), rows,
         )  # fmt: skip
 
     def write(name: str, epilogue: Epilogue) -> list[Kernel]:
-        found = conv.emit(direction, name, spec, target, epilogue)
+        ahead = epilogue and epilogue.ahead
+        found = conv.emit(direction, name, spec, target, epilogue, ahead)
         return [Kernel(k.function, k.items, k.chunk, scratch=k.scratch) for k in found]
 
     work = (conv.workspace(direction, spec, target),)
@@ -235,7 +243,7 @@ def _generated(node: Extern, target: Target) -> Found | None:
     if probe is None:
         return None
     work = max((k.workspace for k in probe), default=0)
-    works = (work,) if work else ()
+    works: tuple[int, ...] = (work,) if work else ()
     if name in recurrent.KERNELS:
         works = tuple(recurrent.workspaces(op, inputs, outputs, target))
     key = f"{op.token()} {inputs} {outputs}"

@@ -1,12 +1,12 @@
 """Fusion: nodes become kernels, each a walk through one index space.
 
-Nodes are taken in order.  Each joins the first kernel in which everything that it reads is there when
-it is needed: written by an earlier kernel, or by this one at the very same index, so that it is
-still in a register.  A node that fits nowhere begins a kernel of its own at the end.
+Nodes are taken in order.  Each joins the first kernel in which everything that it reads is there
+when it is needed: written by an earlier kernel, or by this one at the very same index, so that it
+is still in a register.  A node that fits nowhere begins a kernel of its own at the end.
 
-A kernel's domain is a list of axes, outermost first.  What is combined along the last axes ("rows") is
-there for the rest of the row; what is combined along others ("columns"), or along all, is only there
-when the kernel has ended.
+A kernel's domain is a list of axes, outermost first.  What is combined along the last axes ("rows")
+is there for the rest of the row; what is combined along others ("columns"), or along all, is only
+there when the kernel has ended.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from .axes import Mapping, Match, Sizes, match, merge, same_shape
 from .expr import Const, Read, leaves
-from .lower import order_of
+from .lowering import order_of
 from .nodes import Compute, Extern, Lowered, Node, Tile
 
 SMALL = 4096  # elements: kernels as small as that are put together even if they share nothing
@@ -256,9 +257,10 @@ class Fusion:
                 break
         for m in kernel.members if kernel.host is None else ():
             for theirs in m.node.reads():
-                r = reads.get((theirs.value, theirs.offset))
-                if r is not None:
-                    found = match(node.shape, r.strides, kernel.domain, m.over(theirs).strides)
+                mine = reads.get((theirs.value, theirs.offset))
+                if mine is not None:
+                    walk = m.over(theirs).strides
+                    found = match(node.shape, mine.strides, kernel.domain, walk)
                     if found is not None:
                         yield found
         if kernel.host is None and (found := same_shape(node.shape, kernel.domain)):
@@ -287,9 +289,7 @@ class Fusion:
                     return None
                 rows = part[0]
             else:
-                if columns not in (None, part) or (
-                    rows is not None and part != (0, rows)
-                ):
+                if columns not in (None, part) or (rows is not None and part != (0, rows)):
                     return None
                 columns = part
         everyone = [*members, member]
@@ -308,7 +308,9 @@ class Fusion:
         for m in members:
             missing = [a for a, p in enumerate(m.mapping.places) if p < 0 and domain[a] != 1]
             if missing and (
-                rows is None or m.node.how or [a for a in range(rows, len(domain)) if domain[a] != 1] != missing
+                rows is None
+                or m.node.how
+                or [a for a in range(rows, len(domain)) if domain[a] != 1] != missing
             ):
                 return False
         return True
@@ -332,9 +334,10 @@ class Fusion:
             if member.over(r).strides != there.strides or r.offset != there.offset:
                 return False
             maker = produced.get(r.value)
-            if maker is not None and maker.node.how:
-                if rows is None or segment(maker.axes(), domain) != (rows, len(domain)):
-                    return False
+            if maker is None or not maker.node.how:
+                continue
+            if rows is None or segment(maker.axes(), domain) != (rows, len(domain)):
+                return False
         return self._states_fit(kernel, members, member)
 
     def _states_fit(self, kernel: Kernel, members: list[Member], member: Member) -> bool:
@@ -358,7 +361,9 @@ class Fusion:
         if node.how:
             order = order_of(node.expr, node.shape)
         else:
-            steps = [abs(s) if n > 1 else 0 for n, s in zip(node.shape, node.out.strides, strict=True)]
+            steps = [
+                abs(s) if n > 1 else 0 for n, s in zip(node.shape, node.out.strides, strict=True)
+            ]
             order = tuple(sorted(range(len(steps)), key=lambda d: -steps[d] if steps[d] else 1))
             if any(s == 0 and n > 1 for n, s in zip(node.shape, steps, strict=True)):
                 order = order_of(node.expr, node.shape)
@@ -421,9 +426,8 @@ def _run_through(domain: Sizes, first: int, members: Iterable[Member]) -> bool:
     """Tell whether the axes from the first one on are a single one for every access."""
     walks: list[Sizes] = []
     for m in members:
-        for leaf in leaves(m.node.expr):
-            if not isinstance(leaf, Const):
-                walks.append(m.mapping.strides(leaf.strides)[first:])
+        read = [e for e in leaves(m.node.expr) if not isinstance(e, Const)]
+        walks += [m.mapping.strides(e.strides)[first:] for e in read]
         walks.append(m.mapping.strides(m.node.out.strides)[first:])
     return len(merge(domain[first:], walks)[0]) <= 1
 

@@ -7,14 +7,12 @@ been replaced by another of the same layout, an int be another object of the sam
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable
-from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from ..tape import Leaf, Value
+from ..tape import Leaf
 from ..traced import DROPPED
 
 Same = Callable[[Any, Any], bool]
@@ -35,7 +33,8 @@ def _length(owner: Any, name: Any) -> int:
     return len(owner)
 
 
-def _attribute(owner: Any, name: str) -> Any:
+def attribute_of(owner: Any, name: str) -> Any:
+    """Return an attribute; None if it isn't there."""
     return getattr(owner, name, None)
 
 
@@ -78,6 +77,11 @@ def same_gradient(before: Any, now: Any) -> bool:
 def same_presence(before: Any, now: Any) -> bool:
     """Gradients count by whether there is one, be it one that was used up."""
     return (before is None) == (now is None)
+
+
+def same_mode(before: Any, now: Any) -> bool:
+    """Modes count by whether they are on."""
+    return bool(before) is bool(now)
 
 
 class Guards:
@@ -154,13 +158,12 @@ class Guards:
 
     def attributes(self, owner: Any, names: Iterable[str], why: str) -> None:
         """Guard the attributes of an object that hold plain values, tensors or other objects."""
-        values = vars(owner)
         for name in names:
-            value = values.get(name)
+            value = attribute_of(owner, name)
             if isinstance(value, np.ndarray):
                 continue
-            self.add(_attribute, owner, name, value, equal, f"{why}.{name}")
-            if isinstance(value, list | tuple | dict) and len(value) < 1000:
+            self.add(attribute_of, owner, name, value, equal, f"{why}.{name}")
+            if isinstance(value, list | tuple | dict) and value != () and len(value) < 1000:
                 self.container(value, f"{why}.{name}")
 
 
@@ -175,63 +178,3 @@ def _change(before: Any, now: Any) -> str:
     if isinstance(before, PLAIN) and isinstance(now, PLAIN):
         return f" from {before!r:.40} to {now!r:.40}"
     return ""
-
-
-# --- which names a function mentions ---
-
-
-def mentioned(code: CodeType) -> frozenset[str]:
-    """Return the names of globals and attributes in some code, and in the code within it."""
-    inner = [mentioned(c) for c in code.co_consts if isinstance(c, CodeType)]
-    return frozenset(code.co_names).union(*inner)
-
-
-_OF_CLASS: dict[type, frozenset[str]] = {}
-
-
-def mentioned_by_class(cls: type, base: type) -> frozenset[str]:
-    """Return the names that the methods of a class mention, those of `base` left out."""
-    if cls not in _OF_CLASS:
-        kinds = [c for c in cls.__mro__ if c not in base.__mro__]
-        members = [(n, f) for c in kinds for n, f in vars(c).items() if n != "__init__"]
-        methods = [f for _, f in members if isinstance(f, FunctionType)]
-        _OF_CLASS[cls] = frozenset().union(*(mentioned(f.__code__) for f in methods))
-    return _OF_CLASS[cls]
-
-
-def _through(cls: type, names: frozenset[str]) -> frozenset[str]:
-    """Add the names that are mentioned by the methods of a class among some names, and so on."""
-    found, waiting = set(names), list(names)
-    while waiting:
-        member = getattr(cls, waiting.pop(), None)
-        member = member.fget if isinstance(member, property) else member
-        if isinstance(member, FunctionType):
-            more = mentioned(member.__code__) - found
-            found |= more
-            waiting += more
-    return frozenset(found)
-
-
-def watch_function(guards: Guards, function: Any, modules: tuple[type, ...]) -> frozenset[str]:
-    """Guard the globals and enclosed variables that a step names; return all names in its code."""
-    if isinstance(function, MethodType):
-        owner = function.__self__
-        names = _through(type(owner), watch_function(guards, function.__func__, modules))
-        if not isinstance(owner, (*modules, Value)) and hasattr(owner, "__dict__"):
-            guards.attributes(owner, names & vars(owner).keys(), type(owner).__name__)
-        return names
-    function = getattr(function, "__wrapped__", function)
-    if not isinstance(function, FunctionType):
-        return frozenset()
-    names = mentioned(function.__code__)
-    for name in names & function.__globals__.keys():
-        if not isinstance(function.__globals__[name], ModuleType):
-            guards.add(
-                operator.getitem, function.__globals__, name, function.__globals__[name], equal,
-                f"the global {name!r}",
-            )  # fmt: skip
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    for name, cell in cells:
-        value = _attribute(cell, "cell_contents")
-        guards.add(_attribute, cell, "cell_contents", value, equal, f"the variable {name!r}")
-    return names

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .axes import Sizes, merge
-from .expr import Index, Read, leaves
+from .expr import Index, Read
 from .llvm.elements import Elements, load_element, memory_type, ramp, store_element
 from .llvm.ir import Function, Value, split
-from .llvm.loops import split_index
 from .llvm.target import Target
+from .llvm.writer import accesses, linear, plus, split_index, times
 from .nest import RESULT, Statement
 
 Number = Value | int
@@ -36,11 +36,11 @@ class Epilogue:
         target: Target,
     ) -> None:  # fmt: skip
         self.statements, self.first, self.rows, self.target = statements, first, rows, target
-        accesses = list(dict.fromkeys(_accesses(statements)))
-        self.sizes, walks = merge(domain[:lead], [s[:lead] for s, _ in accesses])
-        columns = merge(domain[lead:], [s[lead:] for s, _ in accesses])[1]
-        self.walks = dict(zip(accesses, walks, strict=True))
-        self.steps = {a: c[-1] if c else 0 for a, c in zip(accesses, columns, strict=True)}
+        found = accesses(statements)
+        self.sizes, walks = merge(domain[:lead], [s[:lead] for s, _ in found])
+        columns = merge(domain[lead:], [s[lead:] for s, _ in found])[1]
+        self.walks = dict(zip(found, walks, strict=True))
+        self.steps = {a: c[-1] if c else 0 for a, c in zip(found, columns, strict=True)}
         self.block = ""
         self.loaded: dict[tuple[Read, str, int], Value] = {}
         self.places: dict[tuple[Sizes, int], Number] = {}
@@ -58,15 +58,15 @@ class Epilogue:
         def load(leaf: Read | Index) -> Value:
             step = self.steps[leaf.strides, leaf.offset] if leaf.strides else 1
             if isinstance(leaf, Index):
-                start = _sum(f, self._start(f, leaf, index), _times(f, column, step))
+                start = plus(f, self._start(f, leaf, index), times(f, column, step))
                 return ramp(f, start, step, lanes)
             if leaf.value < 0:
                 return sums if leaf.value == RESULT else values[-1 - leaf.value]
             return self._load(f, leaf, index, column, lanes, mask)
 
         elements = Elements(f, self.target, lanes, load)
-        for s in self.statements:
-            values.append(elements(s.expr))
+        for s in self.statements:  # one may read those before it
+            values.append(elements(s.expr))  # noqa: PERF401
         for s, value in zip(self.statements, values, strict=True):
             if s.out is not None:
                 step = self.steps[s.out.strides, s.out.offset]
@@ -82,26 +82,24 @@ class Epilogue:
     def _index(self, f: Function, row: Value, batch: Value) -> list[Number]:
         """Return the indices along the merged leading axes."""
         if len(self.sizes) <= 1:
-            return [_sum(f, _times(f, batch, self.rows), row)][: len(self.sizes)]
+            return [plus(f, times(f, batch, self.rows), row)][: len(self.sizes)]
         if self.sizes[-1] == self.rows:
             return [*split_index(f, batch, self.sizes[:-1]), row]
-        flat = _sum(f, _times(f, batch, self.rows), row)
+        flat = plus(f, times(f, batch, self.rows), row)
         return split_index(f, flat, self.sizes)
 
     def _start(self, f: Function, access: Read | Index, index: Sequence[Number]) -> Number:
         key = (access.strides, access.offset)
         if key not in self.places:
-            total: Number = access.offset
-            for i, stride in zip(index, self.walks[key], strict=True):
-                total = _sum(f, total, _times(f, i, stride))
-            self.places[key] = total
+            terms = [*zip(index, self.walks[key], strict=True)]
+            self.places[key] = linear(f, terms, access.offset)
         return self.places[key]
 
     def _place(self, f: Function, access: Read, index: Sequence[Number], column: Value) -> Value:
         """Return the address of an element."""
         element = memory_type(access.dtype)
         base = f.at(f.buffer(self.first + access.value), self._start(f, access, index), element)
-        return f.at(base, _times(f, column, self.steps[access.strides, access.offset]), element)
+        return f.at(base, times(f, column, self.steps[access.strides, access.offset]), element)
 
     def _load(
         self, f: Function, leaf: Read, index: Sequence[Number], column: Value, lanes: int,
@@ -121,29 +119,3 @@ class Epilogue:
 
     def _is_written(self, leaf: Read) -> bool:
         return any(s.out is not None and s.out.value == leaf.value for s in self.statements)
-
-
-def _accesses(statements: Sequence[Statement]) -> list[tuple[Sizes, int]]:
-    out: list[tuple[Sizes, int]] = []
-    for s in statements:
-        for leaf in leaves(s.expr):
-            if isinstance(leaf, Index) or (isinstance(leaf, Read) and leaf.value >= 0):
-                out.append((leaf.strides, leaf.offset))
-        if s.out is not None:
-            out.append((s.out.strides, s.out.offset))
-    return out
-
-
-def _times(f: Function, a: Number, b: int) -> Number:
-    if isinstance(a, int) or b == 0:
-        return a * b if isinstance(a, int) else 0
-    return f.mul(a, b)
-
-
-def _sum(f: Function, a: Number, b: Number) -> Number:
-    if isinstance(a, int) and isinstance(b, int):
-        return a + b
-    if isinstance(a, int):
-        a, b = b, a
-    assert isinstance(a, Value)
-    return f.add(a, b)

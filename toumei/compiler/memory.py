@@ -24,7 +24,7 @@ class Life(NamedTuple):
 def arrange(lives: Mapping[int, Life]) -> tuple[dict[int, int], int]:
     """Return a place for each value, and the size of the arena.
 
-    The largest come first; each takes the lowest place that no value with an overlapping life holds.
+    The largest come first; each takes the lowest place that is free for all of its life.
 
     >>> arrange({1: Life(0, 1, 64), 2: Life(1, 2, 64), 3: Life(2, 3, 128)})
     ({3: 0, 1: 0, 2: 128}, 192)

@@ -58,7 +58,7 @@ class Native:
 
     @property
     def built(self) -> Planner:
-        """How the step was planned: its nodes, kernels and functions; not known if it was loaded."""
+        """How the step was planned: its nodes, kernels, functions; not known if it was loaded."""
         assert self.planner is not None, "it was loaded from the cache: build it with kept=False"
         return self.planner
 
@@ -94,10 +94,11 @@ class Native:
         spaces = {ARENA: raw.ctypes.data + start, FLAGS: self.flags.ctypes.data}
         at = {v: a.ctypes.data for v, a in self.constants.items()}
         fixed = [
-            at[p.index] if p.space == CONSTANT else spaces.get(p.space, 0) for p in plan.table
+            at[p.number] if p.space == CONSTANT else spaces.get(p.space, 0)
+            for p in plan.table
         ]
         self.table = np.array(fixed or [0], np.int64) + ([p.byte for p in plan.table] or 0)
-        moving = [(i, p.index) for i, p in enumerate(plan.table) if p.space == GIVEN]
+        moving = [(i, p.number) for i, p in enumerate(plan.table) if p.space == GIVEN]
         self.entries = np.array([i for i, _ in moving], np.int64)
         self.sources = np.array([s for _, s in moving], np.int64)
         self.offsets = self.table[self.entries]
@@ -113,8 +114,8 @@ class Native:
         place = view.place
         owners: dict[str, Callable[[], Array]] = {
             ARENA: lambda: self.arena,
-            CONSTANT: lambda: self.constants[place.index],
-            GIVEN: lambda: self.current[place.index],
+            CONSTANT: lambda: self.constants[place.number],
+            GIVEN: lambda: self.current[place.number],
         }
         return np.asarray(_Memory(owners[place.space](), view))
 

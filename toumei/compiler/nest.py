@@ -144,7 +144,9 @@ def _results(host: Host, names: Names, stored: set[int]) -> list[Statement]:
     """Return the statements that store an op's own results, where somebody else reads them."""
     found = [host.over(w) for w in host.node.outputs if w.value in stored]
     return [
-        Statement(Read(RESULT, w.dtype, (), 0), "each", "", replace(w, value=names.buffer(w.value)), 0)
+        Statement(
+            Read(RESULT, w.dtype, (), 0), "each", "", replace(w, value=names.buffer(w.value)), 0
+        )
         for w in found
     ]
 

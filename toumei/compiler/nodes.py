@@ -4,7 +4,7 @@
     Extern    an op with a kernel of its own (matrix products, convolutions …) or none (Python)
     Tile      nodes over the same rows, computed together for a few rows at a time
 
-Every node names the memory that it writes as an Access: strides over the shape that it runs through.
+Every node names the memory that it writes: a Read, strides over the shape that it runs through.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from ..config import config
@@ -68,6 +69,7 @@ class Outcome:
                 spent = not config.grad or is_spent(leaf, trace.began)
                 (self.spent if spent else self.open).append(place)
         else:
+            _refuse_hidden(leaf)
             self.template[place] = leaf
 
     def _want(self, symbol: Symbol) -> int:
@@ -87,6 +89,11 @@ class Outcome:
             owner = arguments.get(cell, cell)
             if cell in inner or gradient is seen.before:
                 continue
+            if effects.gradient_of.get(id(gradient), cell) is not cell:
+                raise TraceError(
+                    "a compiled step makes one tensor's gradient that of another one: assign a "
+                    "clone() of it"
+                )
             if not is_symbolic(gradient):
                 found.append((owner, gradient, False))
             elif cell in effects.consumed and not keep_grads:
@@ -106,6 +113,18 @@ class Outcome:
         if found is None:  # nothing outside requires grad: only what was made within does
             self.open, self.spent = [], self.spent + self.open
         return found
+
+
+def _refuse_hidden(leaf: Any) -> None:
+    """Refuse a result of a kind that isn't taken apart, if it holds what was traced."""
+    if isinstance(leaf, GeneratorType | CoroutineType):
+        raise TraceError("a compiled step can't be a generator or a coroutine: return the results")
+    inside = getattr(leaf, "__dict__", {}).values()
+    if not isinstance(leaf, Value) and any(map(is_symbolic, inside)):
+        raise TraceError(
+            f"a compiled step returns a {type(leaf).__name__} with tensors in it: return them in a "
+            "tuple, list, dict or dataclass"
+        )
 
 
 def _refuse_graph(gradient: Tensor) -> None:

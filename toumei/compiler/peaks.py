@@ -22,8 +22,8 @@ import numpy as np
 from ..errors import SaveError
 from ..io.files import write_whole
 from .llvm import cache, runtime
-from .llvm.matmul_plan import L2
 from .llvm.ir import SIZES, Function, vector
+from .llvm.matmul_plan import L2
 from .llvm.program import Program, Step, build
 from .llvm.target import host
 

@@ -1,4 +1,4 @@
-"""A plan: everything about a compiled step but its machine code, as plain data that a file can hold.
+"""A plan: all about a compiled step but its machine code, as plain data that a file can hold.
 
 The planner takes kernels in order, lets each one's functions be written (once for all kernels that
 do the same), and gives every value a place in memory.
@@ -37,12 +37,12 @@ class Place(NamedTuple):
     Args:
         space: "arena", "flags" (numbers that say that an index was out of range), "constant" (of
             the graph), "given" (an argument, state or result of the call), "nowhere".
-        index: which constant or given array.
+        number: which constant or given array.
         byte: from its start.
     """
 
     space: str
-    index: int
+    number: int
     byte: int
 
 
@@ -205,7 +205,9 @@ class Planner:
         """Return the kernels of an op, with the members that take over its results."""
         found = externs.find(node, self.target)
         arrays = [
-            Buffer(self.homes.get(r.value, r.value), r.offset * r.dtype.itemsize, i >= len(node.inputs))
+            Buffer(
+                self.homes.get(r.value, r.value), r.offset * r.dtype.itemsize, i >= len(node.inputs)
+            )
             for i, r in enumerate((*node.inputs, *node.outputs))
         ]
         if found is None:
@@ -223,9 +225,7 @@ class Planner:
         first, lead = len(buffers), group.lead
 
         def write(name: str) -> list[Kernel]:
-            epilogue = Epilogue(
-                nest.statements, nest.domain, lead, found.rows, first, self.target
-            )
+            epilogue = Epilogue(nest.statements, nest.domain, lead, found.rows, first, self.target)
             return found.write(name, epilogue)
 
         kernels = self._once(f"{found.key}\n{nest.key()}\n{lead}", write)
@@ -313,7 +313,8 @@ class Planner:
         assert stage.group.host is not None
         node = stage.group.host.node
         views = [
-            self._view(r, s) for r, s in zip((*node.inputs, *node.outputs), node.shapes, strict=True)
+            self._view(r, s)
+            for r, s in zip((*node.inputs, *node.outputs), node.shapes, strict=True)
         ]
         number = next((i for i, c in enumerate(self.graph.calls) if c is node.call), -1)
         n = len(node.inputs)

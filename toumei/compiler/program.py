@@ -12,20 +12,11 @@ from ..config import config
 from ..errors import TraceError
 from ..nn.module import Module
 from ..op import Array, Spec
+from ..optim.optimizer import Optimizer
 from ..tape import Cell, Leaf, Storage, Value, wrap
-from ..tensor import Buffer, Parameter
 from .checks import Check, argument_checks
 from .graph import Graph
-from .guards import (
-    Guards,
-    Same,
-    mentioned_by_class,
-    same_gradient,
-    same_layout,
-    same_presence,
-    same_role,
-    watch_function,
-)
+from .guards import Guards
 from .live import Source
 from .outcome import Outcome
 from .passes import PASSES
@@ -33,6 +24,7 @@ from .structure import Structure, flatten, unflatten
 from .symbol import State, layout, span
 from .trace import Trace, tracing
 from .vjp import CompiledStep, Kept, attach, split
+from .watch import all_guards, watch_function
 
 
 class Executor(Protocol):
@@ -67,7 +59,7 @@ def trace_step(
     """Trace a step on arguments; nothing has changed when this returns, or raises."""
     trace = Trace(frozen)
     watched = Guards()
-    names = watch_function(watched, function, (Module,))
+    names = watch_function(watched, function, (Module, Value, Optimizer))
     try:
         with tracing(trace):
             ghosts = make_ghosts(trace, leaves)
@@ -84,11 +76,11 @@ def trace_step(
         program = Program(trace, outcome, ghosts, leaves, backend)
     except BaseException:
         trace.effects.undo(failed=True)
+        trace.close()
         raise
-    finally:
-        trace.closed = True
     trace.effects.undo(failed=False)
-    program.guards = _guards(trace, watched, names)
+    program.guards = all_guards(trace, watched, names)
+    trace.close()
     return program
 
 
@@ -118,6 +110,8 @@ class Program:
         self.given = [by_number[v] for v in self.graph.inputs if v in by_number]
         self.states = [by_number[v] for v in self.graph.states]
         self.written = [s for s in self.states if s.first.number in self.graph.writes]
+        #: Memory that is written lies as it did: its strides are part of the program.
+        self.strides = [(s.owner, s.data.strides) for s in self.written if _is_argument(s)]
         self.checks: list[Check] = argument_checks(self.graph)
         self.executor = backend.make(self.graph)
         if self.later is not None:
@@ -166,6 +160,12 @@ class Program:
     def fits(self, leaves: list[Any]) -> bool:
         """Tell whether everything that the trace read from Python is as it was."""
         storages = self.storages
+        for i, strides in self.strides:
+            if leaves[i]._data.strides != strides:
+                self.guards.cause = (
+                    f"the strides of argument {i}, which is changed in place, changed"
+                )
+                return False
         for leaf, alias in zip(leaves, self.aliases, strict=True):
             met = isinstance(leaf, Value) and (alias or leaf._storage in storages)
             if met and alias != _alias(leaf, storages):
@@ -246,6 +246,10 @@ class Program:
                 kept.append(Kept(origin.copy(), None, 0))
         edges = tuple([s._edge() for s in sources])
         attach(self.step, edges, kept, [results[place] for place in self.outcome.open])
+
+
+def _is_argument(state: State) -> bool:
+    return isinstance(state.owner, int)
 
 
 def _alias(leaf: Any, storages: dict[Storage, Value]) -> Any:
@@ -336,59 +340,3 @@ def _sized(states: list[State]) -> Iterator[State]:
 def _first(trace: Trace, storage: Storage) -> int:
     state = trace.states.get(storage)
     return -1 if state is None else state.first.number
-
-
-# --- guards --------------------------------------------------------------------------------------
-
-
-def _guards(trace: Trace, watched: Guards, names: frozenset[str]) -> Guards:
-    """Return all that must be unchanged; called when the trace has been undone."""
-    guards = trace.guards
-    for state in trace.states.values():
-        if isinstance(state.owner, Value):
-            guards.attribute(state.owner, "_data", state.data, same_layout, "a tensor's layout")
-    for t in trace.outside.values():
-        if isinstance(t._data, np.ndarray):
-            why = f"whether a tensor of {t._data.dtype}{list(t._data.shape)} requires grad"
-            guards.attribute(t, "_node", t._node, same_role, why)
-    for cell, seen in trace.effects.cells.items():
-        if seen.how != "written" and cell not in trace.argument_cells:
-            same: Same = same_gradient if seen.how == "value" else same_presence
-            guards.attribute(cell, "grad", seen.before, same, "whether .grad is None, or its shape")
-    for optimizer in trace.optimizers.values():
-        _watch_optimizer(guards, optimizer)
-    for module in list(trace.modules.values()):
-        for part in module.modules():
-            _watch_module(guards, part, names)
-    for entry, same, why in zip(watched.entries, watched.same, watched.causes, strict=True):
-        guards.add(*entry, same, why)
-    return guards
-
-
-def _watch_optimizer(guards: Guards, optimizer: Any) -> None:
-    kind = type(optimizer).__name__
-    groups = optimizer.param_groups
-    guards.length(groups, f"the groups of {kind}")
-    for i, group in enumerate(groups):
-        guards.item(groups, i, group, f"the groups of {kind}")
-        guards.item(group, "params", group["params"], f"the parameters of {kind}")
-        guards.container(group["params"], f"the parameters of {kind}")
-        for p in group["params"]:
-            state = optimizer.state.get(p)
-            guards.item(optimizer.state, p, state, f"the state of {kind}")
-            for name, value in (state or {}).items():
-                guards.item(state, name, value, f"the state {name!r} of {kind}")
-
-
-def _watch_module(guards: Guards, module: Module, names: frozenset[str]) -> None:
-    """Guard a module's parts, and those of its attributes that code mentions."""
-    mentioned = names | mentioned_by_class(type(module), Module)
-    parts = (Module, Parameter, Buffer, Value, list, tuple, dict)
-    chosen = [k for k, v in vars(module).items() if k in mentioned or isinstance(v, parts)]
-    guards.attributes(module, chosen, type(module).__name__)
-    guards.attribute(module, "training", module.training, same_truth_of_mode, "training or eval()")
-
-
-def same_truth_of_mode(before: Any, now: Any) -> bool:
-    """Compare two modes: only the same one serves."""
-    return bool(before) is bool(now)

@@ -56,7 +56,9 @@ def box_of(shape: Sequence[int], take: Callable[[Any], Any]) -> Box | None:
     sizes = [1] * len(shape)
     dims: list[int] = []
     for n, s in zip(shown.shape, shown.strides, strict=True):
-        found = [d for d, step in enumerate(strides) if step == s and shape[d] >= n and sizes[d] == 1]
+        found = [
+            d for d, step in enumerate(strides) if step == s and shape[d] >= n and sizes[d] == 1
+        ]
         if n == 0 or not found:
             return None
         d = next((d for d in found if shape[d] > 1 or n == 1), found[0])

@@ -17,7 +17,7 @@ import numpy as np
 from ..config import config, grad_mode, untraced
 from ..debug import place_of_call
 from ..errors import TraceError
-from ..op import Array, Op, Spec, View
+from ..op import Array, Composite, Op, Spec, View
 from ..ops.arithmetic import Add
 from ..ops.elementwise import Cast
 from ..tape import Cell, Node, Storage, Value, infer, next_order, wrap
@@ -62,6 +62,7 @@ class Trace:
         self.outside: dict[int, Value] = {}  # tensors from outside that ops were applied to
         self.began = next_order()  # nodes that are older belong to others
         self.ending = False  # the step is over: what follows is the gradient of its results
+        self.within: Any = None  # the composite whose parts are being noted down
         self.closed = False
 
     # --- what `apply` asks for ---
@@ -124,12 +125,16 @@ class Trace:
 
     def call(self, op: Op, symbols: Sequence[Symbol]) -> Any:
         """Note down an op; return the symbols of its results."""
-        with untraced():
-            found = infer(op, [Spec(s.shape, s.dtype, s.weak) for s in symbols])
+        if isinstance(op, Composite):
+            with untraced():
+                found = infer(op, [Spec(s.shape, s.dtype, s.weak) for s in symbols])
+        else:
+            found = op.infer(*symbols)
         specs = found if type(found) is tuple else (found,)
-        outputs = tuple(self._new(s) for s in specs)
-        numbers = tuple(s.number for s in symbols)
-        self.calls.append(Call(op, numbers, tuple(s.number for s in outputs), place_of_call()))
+        outputs = tuple([self._new(s) for s in specs])
+        numbers = tuple([s.number for s in symbols])
+        made = tuple([s.number for s in outputs])
+        self.calls.append(Call(op, numbers, made, place_of_call(), self.within))
         return outputs if type(found) is tuple else outputs[0]
 
     def constant(self, array: Array) -> Symbol:
@@ -156,7 +161,7 @@ class Trace:
 
     def _new(self, spec: Spec) -> Symbol:
         number = len(self.specs)
-        self.specs[number] = spec
+        self.specs[number] = Spec(spec.shape, spec.dtype, spec.weak)
         return Symbol(spec, number, self)
 
     def _alias(self, symbol: Symbol, version: int) -> Symbol:
@@ -209,11 +214,21 @@ class Trace:
 
     def key(self, generator: Generator) -> Tensor:
         """Return the key of the next draw; the generator moves on when the compiled step runs."""
-        storage = self.generators.setdefault(id(generator), Storage())
-        key = self.latest.get(storage) or self.state(generator, generator.state, storage)
+        storage = self._storage_of(generator)
+        key = self.latest[storage]
         moved = self.call(Add(), [key, self.constant(np.array([0, 1], np.int64))])
         self.latest[storage] = self._alias(moved, 0)
         return wrap(key, Storage())
+
+    def seeds(self, generator: Generator, state: Array) -> None:
+        """Let a generator start again from a seed, whenever the compiled step runs."""
+        self.latest[self._storage_of(generator)] = self._alias(self.constant(state), 0)
+
+    def _storage_of(self, generator: Generator) -> Storage:
+        storage = self.generators.setdefault(id(generator), Storage())
+        if storage not in self.latest:
+            self.state(generator, generator.state, storage)
+        return storage
 
     # --- what else a step reads and changes ---
 
@@ -282,6 +297,11 @@ class Trace:
         return True
 
     # --- the end ---
+
+    def close(self) -> None:
+        """Forget everything: what was kept from the trace says so when it is used."""
+        vars(self).clear()
+        self.closed = True
 
     def graph(self, results: Sequence[Symbol], more: Sequence[Symbol] = ()) -> Graph:
         """Return what was noted down; `more` are further inputs."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..config import untraced
 from ..errors import OpError
 from ..ops.creation import empty
 from ..tape import spec_of
@@ -84,6 +85,11 @@ class _Lazy(Module):
 
     def forward(self, input: Tensor, *rest: Any, **named: Any) -> Any:
         """Become an ordinary layer, and compute its result."""
+        with untraced():
+            self._become(input)
+        return self.forward(input, *rest, **named)
+
+    def _become(self, input: Tensor) -> None:
         if not -input.ndim <= self._dim < input.ndim:
             raise OpError(f"{type(self).__name__}({spec_of(input)}): too few dimensions")
         floats = self._floats()  # they may have been converted
@@ -96,7 +102,6 @@ class _Lazy(Module):
                 setattr(self, name, value)
         del self._options
         self.__class__ = self._becomes  # type: ignore[assignment]
-        return self.forward(input, *rest, **named)
 
 
 class LazyLinear(_Lazy, Linear):

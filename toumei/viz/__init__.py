@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .attention_maps import attention_maps
+from .explain import Explanation, explain
 from .summary import Summary, summary
 
-__all__ = ["Summary", "attention_maps", "summary"]
+__all__ = ["Explanation", "Summary", "attention_maps", "explain", "summary"]

@@ -15,6 +15,7 @@ from .matmul_tile import first_lanes, store_maybe, sum_lanes
 ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]
 Phase = tuple[Axis, Axis]
 SHORT = 64  # terms of a sum: its computation takes less time than the storing
+LINE = 32  # multiplications of vectors in the time that the fetching of a line of the cache takes
 
 
 class Shift(NamedTuple):
@@ -283,8 +284,11 @@ class Convolution:
         line, across = 64 // SIZES[kind], p.stride[1] * p.source[2]
         rows = {r * p.stride[0] + i for r, _ in cells for i in range(p.stride[0])}
         wide = max(c for _, c in cells) * across + across
+        numbers = range(0, wide, line)
+        if len(rows) * len(numbers) * LINE > p.steps(phase) * len(cells) * vectors:
+            return
         for row in sorted(rows):
-            for number in range(0, wide, line):
+            for number in numbers:
                 f.prefetch(f.at(place, row * p.source[1] + number, kind), write=False)
 
     def input_place(self, first: tuple[Value, Value]) -> Value:

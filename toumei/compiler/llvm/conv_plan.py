@@ -365,7 +365,8 @@ def band(problem: Problem, plan: Plan) -> Plan:
     """Return the plan with the rows that a work item computes."""
     rows = max(phase[0].size for phase in problem.phases)
     columns = problem.reach(1)
-    row = max(1, columns[1] - columns[0]) * pixel(problem, plan) * SIZES[problem.element]
+    wide = max(1, columns[1] - columns[0])
+    row = wide * max(1, pixel(problem, plan)) * SIZES[problem.element]
     halo = max(phase[0].taps.extent for phase in problem.phases)
     most = (BAND // row - halo) // problem.stride[0]
     wanted = max(1, -(-FEW_ITEMS // max(1, problem.images * pseudo(problem)[0])))

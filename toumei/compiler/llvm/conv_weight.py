@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from .conv_plan import even
 from .conv_spec import ConvSpec
@@ -26,12 +27,25 @@ from .conv_weight_plan import (
     window,
     window_y,
 )
-from .ir import Function, Value, vector
+from .ir import SIZES, Function, Value, vector
 from .matmul import when
 from .matmul_plan import parts
 from .matmul_tile import first_lanes
 
 ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]
+MOST_LINES = 48  # of the cache, that a tile may fetch: more take longer than its arithmetic
+
+
+class Ahead(NamedTuple):
+    """What of x and y is fetched into the cache for the next visit.
+
+    Args:
+        places: where it begins.
+        lines: of the cache, that each tile fetches.
+    """
+
+    places: list[Value]
+    lines: list[int]
 
 
 class Partial:
@@ -67,6 +81,7 @@ class Partial:
             self.y_strides = (self.window_y.size, pitch, channels)
         self.grid = grid(spec, self.pitch, self.pixel, deep)
         if items(spec, plan)[0]:
+            self.done = f.local(f.const("i64", 0))
             with f.loop(f.args[1], f.args[2]) as loop:
                 self.item(loop.index)
         f.ret()
@@ -137,10 +152,50 @@ class Partial:
             y = self.copied(self.window_y, images, (y, spec.y[0]), to, row)
         else:
             y = f.at(y, f.mul(row, spec.y[1]), self.element)
+        self.ahead = self.next_visit(image)
         if plan.piece >= plan.band:
             self.panels(x, y, self.levels(images, rows))
         else:
             self.cut(x, y, rows)
+
+    def next_visit(self, image: Value) -> Ahead | None:
+        """Prepare the fetching of the next images into the cache, a bit by each tile."""
+        f, spec, plan = self.f, self.spec, self.plan
+        dense = spec.x[0] == spec.h * spec.w * spec.c and spec.y[0] == spec.oh * spec.ow * spec.k
+        if not dense or plan.band < spec.oh or plan.splits * self.groups > 1:
+            return None
+        line, tiles = 64 // SIZES[self.element], self.tiles()
+        following = f.add(image, plan.images)
+        places, lines = [], []
+        for base, size in ((self.x, spec.x[0]), (self.y, spec.y[0])):
+            places.append(f.at(base, f.mul(following, size), self.element))
+            lines.append(-(-plan.images * size // (line * tiles)))
+        if sum(lines) > MOST_LINES:
+            return None
+        f.store(f.const("i64", 0), self.done)
+        return Ahead(places, lines)
+
+    def tiles(self) -> int:
+        """Return how many register tiles a visit goes through."""
+        _, outer, inner = self.grid
+        plan = self.plan
+        wide = sum(n for n, _ in even(inner[0], plan.inner))
+        tall = sum(n for n, _ in parts(outer[0], plan.outer))
+        panels = -(-self.columns // (plan.vectors * self.lanes))
+        pieces = -(-self.spec.oh // plan.piece)
+        return max(1, self.grid.far[0] // plan.far * wide * tall * panels * pieces)
+
+    def fetch(self) -> None:
+        """Write a tile's part of the fetching of the next images."""
+        if self.ahead is None:
+            return
+        f, line = self.f, 64 // SIZES[self.element]
+        number = f.load(self.done, "i64")
+        for place, lines in zip(*self.ahead, strict=True):
+            first = f.at(place, f.mul(number, lines * line), self.element)
+            for i in range(lines):
+                f.prefetch(f.at(first, i * line, self.element), write=False)
+        f.store(f.add(number, 1), self.done)
 
     def cut(self, x: Value, y: Value, rows: Value | int) -> None:
         """Write the adding of a band of one image, some rows at a time."""
@@ -255,6 +310,7 @@ class Partial:
             for z, a, b in cells
             for v in range(vectors)
         ]
+        self.fetch()
         start = [f.load(place, kind.kind) for place in places]
         for value, place in zip(run(f, kind, x, y, levels, start), places, strict=True):
             f.store(value, place)

@@ -147,11 +147,12 @@ def choose(spec: ConvSpec, target: Target) -> Plan:
     tile = min(
         tiles(shape, target, columns, lanes), key=lambda t: tile_cost(shape, columns, lanes, t)
     )
+    apart_y = spec.y[3] != 1 and columns > 1  # vectors are read from channels side by side
     images, band, piece = steps(spec, whole)
     visits = -(-spec.n // images) * -(-spec.oh // band)
     each, chunks, splits = divide(spec, target, visits, tile[-1] * lanes)
     return Plan(
-        target, *tile, images, band, each, piece, chunks, splits, copied, spec.y[3] != 1
+        target, *tile, images, band, each, piece, chunks, splits, copied, apart_y
     )  # fmt: skip
 
 

@@ -21,12 +21,12 @@ def merge_equal_calls(graph: Graph) -> Graph:
         constants.setdefault(same[value], array)
     calls: list[Call] = []
     for call in graph.calls:
-        inputs = tuple(same.get(v, v) for v in call.inputs)
+        inputs = tuple([same.get(v, v) for v in call.inputs])
         made = (call.op.token(), inputs)
         earlier = known.get(made)
         if earlier is None or isinstance(call.op, Random):
             known[made] = call.outputs
-            calls.append(replace(call, inputs=inputs))
+            calls.append(call if inputs == call.inputs else replace(call, inputs=inputs))
         else:
             same.update(zip(call.outputs, earlier, strict=True))
     return replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...config import grad_mode
+from ...config import config, grad_mode
 from ...op import Composite
 from ...tape import wrap
 from ..graph import Call, Graph
@@ -33,21 +33,12 @@ def _decompose_once(graph: Graph) -> Graph:
     same: dict[int, int] = {}
     with tracing(trace), grad_mode(False):
         for call in graph.calls:
-            inputs = tuple(same.get(v, v) for v in call.inputs)
-            if not _is_split(call):
-                trace.calls.append(replace(call, inputs=inputs))
-                continue
-            before = len(trace.calls)
-            whole = call.within or (call.op, tuple(trace.specs[v] for v in inputs))
-            tensors = [wrap(Symbol(trace.specs[v], v, trace)) for v in inputs]
-            assert isinstance(call.op, Composite)
-            found = call.op.decompose(*tensors)
-            outs = found if type(found) is tuple else (found,)
-            same.update(
-                (v, trace.symbol(t).number) for v, t in zip(call.outputs, outs, strict=True)
-            )
-            for i in range(before, len(trace.calls)):
-                trace.calls[i] = replace(trace.calls[i], place=call.place, within=whole)
+            if same and not same.keys().isdisjoint(call.inputs):
+                call = replace(call, inputs=tuple([same.get(v, v) for v in call.inputs]))
+            if _is_split(call):
+                same.update(zip(call.outputs, _parts(trace, call), strict=True))
+            else:
+                trace.calls.append(call)
     return replace(
         graph,
         specs=trace.specs,
@@ -56,3 +47,16 @@ def _decompose_once(graph: Graph) -> Graph:
         results=tuple(same.get(v, v) for v in graph.results),
         writes={s: same.get(v, v) for s, v in graph.writes.items()},
     )
+
+
+def _parts(trace: Trace, call: Call) -> list[int]:
+    """Note down what a composite is made of, at its place; return the values of its results."""
+    assert isinstance(call.op, Composite)
+    trace.within = call.within or (call.op, tuple(trace.specs[v] for v in call.inputs))
+    before, config.within = config.within, call.place
+    try:
+        found = call.op.decompose(*(wrap(Symbol(trace.specs[v], v, trace)) for v in call.inputs))
+    finally:
+        config.within = before
+    outs = found if type(found) is tuple else (found,)
+    return [trace.symbol(t).number for t in outs]

@@ -1,0 +1,177 @@
+"""What is watched for a program: the names in the step's code, modules, optimisers, tensors."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import is_user_code
+from ..nn.module import Module
+from ..tape import Value
+from ..tensor import Buffer, Parameter
+from .guards import (
+    Guards,
+    Same,
+    attribute_of,
+    equal,
+    same_gradient,
+    same_layout,
+    same_mode,
+    same_presence,
+    same_role,
+)
+
+if TYPE_CHECKING:
+    from .trace import Trace
+
+# --- which names a function mentions ---
+
+
+def mentioned(code: CodeType) -> frozenset[str]:
+    """Return the names of globals and attributes in some code, and in the code within it."""
+    inner = [mentioned(c) for c in code.co_consts if isinstance(c, CodeType)]
+    return frozenset(code.co_names).union(*inner)
+
+
+_OF_CLASS: dict[type, frozenset[str]] = {}
+
+
+def mentioned_by_class(cls: type, base: type) -> frozenset[str]:
+    """Return the names that the methods of a class mention, those of `base` left out."""
+    if cls not in _OF_CLASS:
+        kinds = [c for c in cls.__mro__ if c not in base.__mro__]
+        members = [(n, f) for c in kinds for n, f in vars(c).items() if n != "__init__"]
+        methods = [f for _, f in members if isinstance(f, FunctionType)]
+        _OF_CLASS[cls] = frozenset().union(*(mentioned(f.__code__) for f in methods))
+    return _OF_CLASS[cls]
+
+
+def _through(cls: type, names: frozenset[str]) -> frozenset[str]:
+    """Add the names that are mentioned by the methods of a class among some names, and so on."""
+    found, waiting = set(names), list(names)
+    while waiting:
+        member = getattr(cls, waiting.pop(), None)
+        member = member.fget if isinstance(member, property) else member
+        if isinstance(member, FunctionType):
+            more = mentioned(member.__code__) - found
+            found |= more
+            waiting += more
+    return frozenset(found)
+
+
+def watch_function(guards: Guards, function: Any, roles: tuple[type, ...]) -> frozenset[str]:
+    """Guard what a step names: globals, enclosed variables, attributes of what it is a method of.
+
+    Functions of the same file that it names are followed.  Objects of the types `roles` are left
+    out: they are guarded by themselves.  Returns all names in its code.
+    """
+    if isinstance(function, MethodType):
+        owner = function.__self__
+        names = _through(type(owner), watch_function(guards, function.__func__, roles))
+        if not isinstance(owner, roles) and hasattr(owner, "__dict__"):
+            guards.attributes(owner, sorted(names & vars(owner).keys()), type(owner).__name__)
+        return names
+    function = getattr(function, "__wrapped__", function)
+    if isinstance(function, functools.partial):
+        return watch_function(guards, function.func, roles)
+    called = getattr(type(function), "__call__", None)  # noqa: B004  (the method itself)
+    if called is not None and not _is_plain(function) and _is_plain(called):
+        return watch_function(guards, MethodType(called, function), roles)
+    return _watch(guards, function, roles, set()) if _is_plain(function) else frozenset()
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, FunctionType)
+
+
+def _watch(
+    guards: Guards, function: FunctionType, roles: tuple[type, ...], seen: set[int]
+) -> frozenset[str]:
+    seen.add(id(function))
+    names = mentioned(function.__code__)
+    if not is_user_code(function.__code__):
+        return names
+    space = function.__globals__
+    for name in sorted(names & space.keys()):
+        value = space[name]
+        if isinstance(value, ModuleType):
+            continue
+        guards.add(operator.getitem, space, name, value, equal, f"the global {name!r}")
+        _watch_value(guards, value, names, roles, f"the global {name!r}")
+        if _is_plain(value) and value.__globals__ is space and id(value) not in seen:
+            names |= _watch(guards, value, roles, seen)
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    for name, cell in cells:
+        value = attribute_of(cell, "cell_contents")
+        guards.add(attribute_of, cell, "cell_contents", value, equal, f"the variable {name!r}")
+        _watch_value(guards, value, names, roles, f"the variable {name!r}")
+        if _is_plain(value) and id(value) not in seen:
+            names |= _watch(guards, value, roles, seen)
+    return names
+
+
+def _watch_value(
+    guards: Guards, value: Any, names: frozenset[str], roles: tuple[type, ...], why: str
+) -> None:
+    """Guard what a container holds, and the attributes of an object that code mentions."""
+    if type(value) in (list, tuple, dict):
+        if len(value) < 1000:
+            guards.container(value, why)
+    elif not isinstance(value, (*roles, FunctionType, type)) and hasattr(value, "__dict__"):
+        guards.attributes(value, sorted(names & vars(value).keys()), why)
+
+
+# --- all of them ---
+
+
+def all_guards(trace: Trace, watched: Guards, names: frozenset[str]) -> Guards:
+    """Return all that must be unchanged; called when the trace has been undone."""
+    guards = trace.guards
+    for state in trace.states.values():
+        if isinstance(state.owner, Value):
+            guards.attribute(state.owner, "_data", state.data, same_layout, "a tensor's layout")
+    for t in trace.outside.values():
+        if isinstance(t._data, np.ndarray):
+            why = f"whether a tensor of {t._data.dtype}{list(t._data.shape)} requires grad"
+            guards.attribute(t, "_node", t._node, same_role, why)
+    for cell, seen in trace.effects.cells.items():
+        if seen.how != "written" and cell not in trace.argument_cells:
+            same: Same = same_gradient if seen.how == "value" else same_presence
+            guards.attribute(cell, "grad", seen.before, same, "whether .grad is None, or its shape")
+    for optimizer in trace.optimizers.values():
+        _watch_optimizer(guards, optimizer)
+    for module in list(trace.modules.values()):
+        for part in module.modules():
+            _watch_module(guards, part, names)
+    for entry, same, why in zip(watched.entries, watched.same, watched.causes, strict=True):
+        guards.add(*entry, same, why)
+    return guards
+
+
+def _watch_optimizer(guards: Guards, optimizer: Any) -> None:
+    kind = type(optimizer).__name__
+    groups = optimizer.param_groups
+    guards.length(groups, f"the groups of {kind}")
+    for i, group in enumerate(groups):
+        guards.item(groups, i, group, f"the groups of {kind}")
+        guards.item(group, "params", group["params"], f"the parameters of {kind}")
+        guards.container(group["params"], f"the parameters of {kind}")
+        for p in group["params"]:
+            state = optimizer.state.get(p)
+            guards.item(optimizer.state, p, state, f"the state of {kind}")
+            for name, value in (state or {}).items():
+                guards.item(state, name, value, f"the state {name!r} of {kind}")
+
+
+def _watch_module(guards: Guards, module: Module, names: frozenset[str]) -> None:
+    """Guard a module's parts, and those of its attributes that code mentions."""
+    mentioned = names | mentioned_by_class(type(module), Module)
+    parts = (Module, Parameter, Buffer, Value, list, tuple, dict)
+    chosen = [k for k, v in vars(module).items() if k in mentioned or isinstance(v, parts)]
+    hooks = {"_hooks", "_pre_hooks"}.difference(chosen)
+    guards.attributes(module, [*chosen, *sorted(hooks)], type(module).__name__)
+    guards.attribute(module, "training", module.training, same_mode, "training or eval()")
