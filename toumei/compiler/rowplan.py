@@ -1,7 +1,7 @@
 """From a Tile to a program for a few rows: steps over arrays that fit a cache.
 
-Every value of a tile is a *slot* of scratch memory: for each of its columns, the elements of all rows
-of the tile side by side.  Lanes of a vector are rows.
+Every value of a tile is a *slot* of scratch memory: for each of its columns, the elements of all
+rows of the tile side by side.  Lanes of a vector are rows.
 
     Load     columns of outside memory, turned, into a slot
     Product  every column of a slot is a combination of another slot's; a map may follow at once
@@ -22,7 +22,7 @@ from typing import TypeAlias
 from .expr import Const, Expr, Index, Read, leaves, rewrite
 from .memory import Life, arrange
 from .nodes import Compute, Extern, Lowered, Tile
-from .tiles import Access, Member, Rows, access, certain
+from .rows import Access, Member, Rows, access, certain
 
 LONGEST = 24  # statements of a map
 
@@ -175,6 +175,7 @@ def touched(step: Step) -> Iterator[int]:
 
 def together(steps: Sequence[Step]) -> list[Step]:
     """Let maps follow products at once where they can."""
+    steps = _loads_first(steps)
     made: dict[int, int] = {}  # the last step that writes a slot
     readers: dict[int, set[int]] = {}
     for i, step in enumerate(steps):
@@ -185,12 +186,26 @@ def together(steps: Sequence[Step]) -> list[Step]:
     for i, step in enumerate(steps):
         if not isinstance(step, Product):
             continue
-        j = next((j for j in range(i + 1, len(steps)) if not isinstance(steps[j], Gram)), i)
+        rest = range(i + 1, len(steps))
+        j = next((j for j in rest if not isinstance(steps[j], Gram | Store)), i)
         then = steps[j]
         if isinstance(then, Map) and _follows(step, i, then, j, made):
             stored = bool(readers[step.out.value] - {i, j})
             out[i], out[j] = replace(step, then=then, stored=stored), None
     return [step for step in out if step is not None]
+
+
+def _loads_first(steps: Sequence[Step]) -> list[Step]:
+    """Move what is loaded for a map before the product that the map may follow."""
+    out: list[Step] = []
+    for step in steps:
+        at = len(out)
+        if isinstance(step, Load):
+            while at and isinstance(out[at - 1], Gram | Store):
+                at -= 1
+            at -= bool(at and isinstance(out[at - 1], Product))
+        out.insert(at, step)
+    return out
 
 
 def _follows(product: Product, i: int, then: Map, j: int, made: dict[int, int]) -> bool:
@@ -244,7 +259,9 @@ class Planner:
         stored = self._stored()
         steps: list[Step] = []
         for i, step in enumerate(self.steps):
-            steps.append(self._map(step, self.widths[i], stored) if isinstance(step, list) else step)
+            steps.append(
+                self._map(step, self.widths[i], stored) if isinstance(step, list) else step
+            )
             for r in self.tile.outputs:
                 if self.ready[r.value] == i and r.value not in self.sums:
                     pitch = self._pitch(r.value)
@@ -355,7 +372,7 @@ class Planner:
         return True
 
     def _stored(self) -> set[int]:
-        """Return the values that need a slot's memory: other steps read them, or make parts of them."""
+        """Return the values that need memory: other steps read them, or make parts of them."""
         need = {r.value for r in self.tile.outputs}
         need.update(v for v, n in self.writers.items() if n > 1)
         for node in self.tile.members:
