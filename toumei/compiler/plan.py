@@ -312,6 +312,7 @@ class Planner:
     def _fallback(self, stage: Stage) -> Fallback:
         assert stage.group.host is not None
         node = stage.group.host.node
+        assert isinstance(node, Extern)
         views = [
             self._view(r, s)
             for r, s in zip((*node.inputs, *node.outputs), node.shapes, strict=True)
