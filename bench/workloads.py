@@ -120,7 +120,7 @@ def sinusoids(length: int, dim: int) -> Array:
     """Return the Transformer's positions: sin and cos in turn.  Shape: (length, dim)
 
     >>> sinusoids(2, 2)
-    array([[0.       , 1.       ],
+    array([[0.        , 1.        ],
            [0.84147096, 0.5403023 ]], dtype=float32)
     """
     angle = np.arange(length)[:, None] / 10000 ** (np.arange(0, dim, 2) / dim)

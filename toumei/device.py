@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from .config import config
 from .errors import OpError
 from .traced import refuse_within_step
 
@@ -100,12 +101,16 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again from `seed` (any integer below 2⁶⁴)."""
-        refuse_within_step("seeding a random generator", "seed it outside of the step")
-        self.state[:] = np.array([seed % 2**64, 0], np.uint64).view(np.int64)
+        state = np.array([seed % 2**64, 0], np.uint64).view(np.int64)
+        if config.trace is not None:
+            config.trace.seeds(self, state)
+        else:
+            self.state[:] = state
         return self
 
     def seed(self) -> int:
         """Start again from a seed taken from the operating system, and return it."""
+        refuse_within_step("a seed from the operating system", "call seed() outside of the step")
         self.manual_seed(int.from_bytes(os.urandom(7), "little"))
         return self.initial_seed()
 

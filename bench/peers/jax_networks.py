@@ -160,19 +160,17 @@ def resnet20(p: Tree, s: Tree, inputs: Tree, key: Key) -> tuple[Array, Tree]:
 
 
 def burgers(p: Tree, s: Tree, inputs: Tree, key: Key) -> tuple[Array, Tree]:
-    """The PINN's loss, its derivatives by x and t taken forwards."""
+    """The PINN's loss; the second derivative is taken forwards, over backwards: the fastest."""
     x, t = inputs["x"], inputs["t"]
-    ones = jnp.ones_like(x)
 
     def u(x: Array, t: Array) -> Array:
         return mlp(p, jnp.concatenate([x, t], 1), jnp.tanh)
 
-    def along_x(x: Array) -> tuple[Array, Array]:
-        return jax.jvp(lambda x: u(x, t), (x,), (ones,))
+    def slopes(x: Array) -> tuple[Array, Array]:
+        return jax.grad(lambda x, t: u(x, t).sum(), (0, 1))(x, t)
 
-    (here, u_x), (_, u_xx) = jax.jvp(along_x, (x,), (ones,))
-    _, u_t = jax.jvp(lambda t: u(x, t), (t,), (ones,))
-    residual = u_t + here * u_x - BURGERS * u_xx
+    (u_x, u_t), (u_xx, _) = jax.jvp(slopes, (x,), (jnp.ones_like(x),))
+    residual = u_t + u(x, t) * u_x - BURGERS * u_xx
     missed = mlp(p, inputs["edge"], jnp.tanh) - inputs["value"]
     return (residual**2).mean() + (missed**2).mean(), s
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,8 @@ class Torch:
         if name in CHANNELS_LAST:
             model = model.to(memory_format=torch.channels_last)
             arrays[0] = arrays[0].to(memory_format=torch.channels_last)
-        return partial(self._step(name, model), *arrays)
+        step = self._step(name, model)
+        return lambda: [loss.detach() for loss in step(*arrays)]
 
     def _step(self, name: str, model: Any) -> Callable[..., list[Any]]:
         rule = WORKLOADS[name].rule

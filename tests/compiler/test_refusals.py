@@ -34,6 +34,10 @@ class Holder:
         self.value = value
 
 
+def set_rate(x: tm.Tensor) -> None:
+    optimizer.param_groups[0]["lr"] = 0.5
+
+
 def carry(x: tm.Tensor) -> tm.Tensor:
     STATE["h"] = STATE["h"] + x
     return STATE["h"].sum()
@@ -121,11 +125,12 @@ ACTS: dict[str, tuple[Callable[[tm.Tensor], Any], str]] = {
     "as_tensor": (lambda x: tm.as_tensor(ARRAY) + x, "hand it to the step as an argument"),
     "index by array": (lambda x: x[np.array([0, 1])], "hand it to the step as an argument"),
     "np.random": (lambda x: x + np.random.rand(3), "hand it to the step as an argument"),
-    "seed": (lambda x: tm.manual_seed(0), "seed.* outside"),
-    "generator": (lambda x: generator.manual_seed(0), "seed.* outside"),
+    "seed": (lambda x: tm.seed(), "seed.* outside"),
+    "generator": (lambda x: generator.seed(), "seed.* outside"),
     "get state": (lambda x: tm.get_rng_state(), "outside"),
     "set state": (lambda x: tm.set_rng_state(np.zeros(2, np.int64)), "outside"),
     "scheduler": (lambda x: schedule.step(), r"step\(\) of a StepLR.*outside"),
+    "rate": (set_rate, "setting the optimizer's 'lr'.*outside"),
     "LBFGS": (lambda x: lbfgs.step(lambda: x.sum()), "compile its closure"),
     "state_dict": (lambda x: model.state_dict(), "outside of the step"),
     "load_state_dict": (lambda x: model.load_state_dict({}), "outside of the step"),

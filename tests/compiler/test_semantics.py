@@ -545,3 +545,25 @@ def test_double_precision() -> None:
 
     first, second = (trail(build, c) for c in (lambda f: f, exact))
     assert str(first) == str(second)
+
+
+def test_seeding_within_a_step() -> None:
+    def build(compile: Any) -> Iterator[Any]:
+        own = tm.Generator().manual_seed(3)
+
+        @compile
+        def step(x: tm.Tensor) -> Any:
+            before = tm.rand(2)
+            tm.manual_seed(7)
+            new = tm.Generator().manual_seed(5)
+            own.manual_seed(2)
+            drawn = [tm.rand(2, generator=g) for g in (own, new, None, new)]
+            return x + before, drawn
+
+        for i in range(3):
+            yield step(tm.rand(2))
+            yield tm.rand(1), tm.rand(1, generator=own)
+            if i:
+                tm.manual_seed(i)
+
+    check(build)

@@ -16,7 +16,7 @@ from toumei.device import get_rng_state
 from toumei.errors import ToumeiError
 from toumei.optim.swa_utils import AveragedModel
 from toumei.train import LRCurve, Trainer, find_lr
-from toumei.train.lr_finder import smoothed
+from toumei.train.lr_finder import _gradient, smoothed
 
 
 def parabola(size: float) -> tuple[Trainer, DataLoader]:
@@ -100,7 +100,7 @@ def everything(trainer: Trainer, loader: DataLoader) -> list[Any]:
     tensors = [*trainer.model.parameters(), *trainer.model.buffers()]
     tensors += trainer.average.state_dict().values()
     tensors += [s for state in trainer.optimizer.state.values() for s in state.values()]
-    grads = [p.grad for p in trainer.model.parameters()]
+    grads = [_gradient(p) for p in trainer.model.parameters()]
     return [
         [t.detach().numpy().tobytes() for t in tensors],
         [g if g is None else g.numpy().tobytes() for g in grads],

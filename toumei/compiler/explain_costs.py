@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from ..op import Spec
 from .expr import Expr, Index, Read
 from .externs import DIRECTIONS, conv_spec, winograd_pays
-from .fuse import Kernel as Group
 from .llvm.elements import Elements, register_type
 from .llvm.ir import Function, Value, vector
 from .llvm.target import Target
-from .nodes import Compute, Extern, Node, Shape
+from .nodes import Compute, Extern, Node, Shape, Tile
 from .plan import Planner, Stage
 
 SAVED = 4  # Winograd's F(4 x 4, 3 x 3) multiplies 36 times where a direct sum does 144 times
 _FLOAT = re.compile(r"= (?:fadd|fsub|fmul|fdiv|frem) |@llvm\.(?:sqrt|fma)\.")
+Specs: TypeAlias = Mapping[int, Spec]
 _FUSED = re.compile(r"@llvm\.fma\.")
 
 
@@ -33,6 +34,8 @@ _FUSED = re.compile(r"@llvm\.fma\.")
 
 def operations(node: Node, target: Target) -> int:
     """Return how many operations on floats a node is."""
+    if isinstance(node, Tile):
+        return sum(operations(n, target) for n in node.members)
     if isinstance(node, Extern):
         return _of_extern(node, target)
     each = of_expression(node.expr, target)
@@ -108,29 +111,34 @@ def _of_loop(node: Extern) -> int:
 def moved(stage: Stage, planner: Planner) -> tuple[int, int]:
     """Return the bytes that a stage reads from memory and writes there."""
     group, specs = stage.group, planner.lowered.specs
-    inside = {w.value for n in group.nodes() for w in n.writes()}
-    if group.host is not None and not group.members:
-        inside = set()
-    read = _distinct(_reads(group, inside), specs)
-    stored = planner.stored
-    writes = (
-        (w, shape)
-        for n in group.nodes()
-        for w, shape in zip(n.writes(), _written(n), strict=True)
-        if w.value in stored or (group.host is not None and not group.members)
-    )
-    return read, _distinct(writes, specs)
-
-
-def _reads(group: Group, inside: set[int]) -> Iterator[tuple[Read, Shape]]:
+    alone = group.host is not None and not group.members  # nothing is handed over in registers
+    inside = set() if alone else {w.value for n in group.nodes() for w in n.writes()}
+    reads, writes = [], []
     for n in group.nodes():
-        if isinstance(n, Compute):
-            yield from ((r, n.shape) for r in n.reads() if r.value not in inside)
-        else:
-            most = _looked_up(n)
-            for r, shape in zip(n.inputs, n.shapes, strict=False):
-                size = math.prod(shape)
-                yield (r, shape) if size <= most else (_flat(r), (most,))
+        reads += [(r, shape) for r, shape in _reads(n, specs) if r.value not in inside]
+        kept = (w for w in n.writes() if alone or w.value in planner.stored)
+        writes += [(w, _shape_written(n, w, specs)) for w in kept]
+    return _distinct(reads, specs), _distinct(writes, specs)
+
+
+def _reads(node: Node, specs: Specs) -> Iterator[tuple[Read, Shape]]:
+    """Yield what a node reads, with the shape that the strides belong to."""
+    if isinstance(node, Compute):
+        yield from ((r, node.shape) for r in node.reads())
+    elif isinstance(node, Tile):
+        yield from ((_whole(r), (specs[r.value].size,)) for r in node.inputs)
+    else:
+        most = _looked_up(node)
+        for r, shape in zip(node.inputs, node.shapes, strict=False):
+            yield (r, shape) if math.prod(shape) <= most else (_whole(r), (most,))
+
+
+def _shape_written(node: Node, out: Read, specs: Specs) -> Shape:
+    if isinstance(node, Compute):
+        return node.shape
+    if isinstance(node, Tile):
+        return specs[out.value].shape
+    return node.shapes[len(node.inputs) + node.outputs.index(out)]
 
 
 def _looked_up(node: Extern) -> int:
@@ -140,15 +148,11 @@ def _looked_up(node: Extern) -> int:
     return max(map(math.prod, node.shapes))
 
 
-def _flat(r: Read) -> Read:
+def _whole(r: Read) -> Read:
     return Read(r.value, r.dtype, (1,), r.offset)
 
 
-def _written(node: Node) -> Iterable[Shape]:
-    return (node.shape,) if isinstance(node, Compute) else node.shapes[len(node.inputs) :]
-
-
-def _distinct(accesses: Iterable[tuple[Read, Shape]], specs: dict[int, Spec]) -> int:
+def _distinct(accesses: Iterable[tuple[Read, Shape]], specs: Specs) -> int:
     """Return the bytes of some accesses, no element of a value counted twice."""
     found: dict[int, dict[tuple[int, Shape], int]] = {}
     sizes: dict[int, int] = {}

@@ -18,7 +18,7 @@ from .expr import Apply, Const, Expr, Index, Read
 from .fuse import Kernel as Group
 from .graph import Call
 from .llvm.target import Target
-from .nodes import Compute, Extern
+from .nodes import Compute, Extern, Node, Tile
 from .peaks import Peaks
 from .plan import Planner, Stage
 
@@ -156,8 +156,13 @@ def module_of(place: Place | None) -> str:
 
 def words(group: Group, target: Target) -> list[str]:
     """Return what a kernel does, op by op."""
-    found = [] if group.host is None else [_host_name(group.host.node, target)]
-    nodes = [m.node for m in group.members]
+    found = [] if group.host is None else _of_host(group.host.node, target)
+    return list(dict.fromkeys(found + _of_all([m.node for m in group.members])))
+
+
+def _of_all(nodes: Sequence[Compute]) -> list[str]:
+    """Return what some expressions compute; parts of one composite op are told by its name."""
+    found: list[str] = []
     at = 0
     while at < len(nodes):
         name, end = _composite(nodes, at)
@@ -167,12 +172,16 @@ def words(group: Group, target: Target) -> list[str]:
             end = at + 1
             found += _of_node(nodes[at])
         at = end
-    return list(dict.fromkeys(found))
+    return found
 
 
-def _host_name(node: Extern, target: Target) -> str:
+def _of_host(node: Extern | Tile, target: Target) -> list[str]:
+    if isinstance(node, Tile):
+        products = dict.fromkeys(n.call.op.name for n in node.members if isinstance(n, Extern))
+        rest = _of_all([n for n in node.members if isinstance(n, Compute)])
+        return [f"{len(node.members)} ops by rows: {' '.join(products)}", *rest]
     name = node.call.op.name
-    return f"{name} (Winograd)" if is_winograd(node, target) else name
+    return [f"{name} (Winograd)" if is_winograd(node, target) else name]
 
 
 def _composite(nodes: Sequence[Compute], at: int) -> tuple[str, int]:
@@ -222,6 +231,8 @@ def shape_of(group: Group) -> str:
     if group.host is None:
         return str(list(group.domain))
     node = group.host.node
+    if isinstance(node, Tile):
+        return f"[{node.rows}, …]"
     shapes = [s for s in node.shapes[: len(node.inputs)] if s]
     two = len(shapes) == 2 and len(node.inputs) == 2
     return (" × " if two else ", ").join(str(list(s)) for s in shapes[:3])
@@ -233,6 +244,7 @@ def reason_of(stage: Stage) -> str:
         return ""
     assert stage.group.host is not None
     node = stage.group.host.node
+    assert isinstance(node, Extern)
     kinds = dict.fromkeys(
         f"{r.dtype}[{len(s)}-d]" for r, s in zip(node.inputs, node.shapes, strict=False)
     )
@@ -246,7 +258,7 @@ def reason_of(stage: Stage) -> str:
 def group_text(number: int, planner: Planner) -> str:
     """Say what a kernel computes, formula by formula."""
     stage = planner.stages[number]
-    group, stored, homes = stage.group, planner.stored, planner.homes
+    group = stage.group
     kind = f"over {list(group.domain)}"
     if group.rows is not None:
         kind += f", rows of {list(group.domain[group.rows :])}"
@@ -254,30 +266,30 @@ def group_text(number: int, planner: Planner) -> str:
         a, b = group.columns
         kind += f", combined along {list(group.domain[a:b])}"
     lines = [f"kernel {number}  {', '.join(words(group, planner.target))}  {kind}"]
-    if group.host is not None:
-        lines += _host_lines(group.host.node, reason_of(stage))
-    for m in group.members:
-        out = m.node.out.value
-        place = ""
-        if out in homes:
-            place = f"   -> memory of %{homes[out]}"
-        elif out in stored:
-            place = "   -> memory"
-        how = (
-            f"{m.node.how} over {[m.node.shape[d] for d in m.node.reduced]} of "
-            if m.node.how
-            else ""
-        )
-        lines.append(f"    %{out} = {how}{formula(m.node.expr)}{place}")
+    nodes = list(group.nodes())
+    if isinstance(nodes[0], Tile):
+        nodes[:1] = nodes[0].members
+    for n in nodes:
+        lines += _node_lines(n, planner)
+    if reason := reason_of(stage):
+        lines.append(f"    ({reason})")
     return "\n".join(lines)
 
 
-def _host_lines(node: Extern, reason: str) -> list[str]:
-    outs = ", ".join(f"%{w.value}" for w in node.outputs)
-    fields = [f"{f}={getattr(node.call.op, f)!r}" for f in node.call.op.fields]
-    given = ", ".join([*(f"%{r.value}" for r in node.inputs), *fields])
-    line = f"    {outs} = {node.call.op.name}({given})"
-    return [line, *([f"    ({reason})"] if reason else [])]
+def _node_lines(node: Node, planner: Planner) -> list[str]:
+    """Write a node as a formula, and where its results go."""
+    outs = [w.value for w in node.writes()]
+    left = f"    {', '.join(f'%{v}' for v in outs)} = "
+    if not isinstance(node, Compute):
+        fields = [f"{f}={getattr(node.call.op, f)!r}" for f in node.call.op.fields]
+        given = ", ".join([*(f"%{r.value}" for r in node.reads()), *fields])
+        return [f"{left}{node.call.op.name}({given})"]
+    home = planner.homes.get(outs[0])
+    stored = "   -> memory" if outs[0] in planner.stored else ""
+    place = stored if home is None else f"   -> memory of %{home}"
+    sizes = [node.shape[d] for d in node.reduced]
+    how = f"{node.how} over {sizes} of " if node.how else ""
+    return [f"{left}{how}{formula(node.expr)}{place}"]
 
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "gt": ">", "le": "<=",

@@ -214,11 +214,21 @@ class Trace:
 
     def key(self, generator: Generator) -> Tensor:
         """Return the key of the next draw; the generator moves on when the compiled step runs."""
-        storage = self.generators.setdefault(id(generator), Storage())
-        key = self.latest.get(storage) or self.state(generator, generator.state, storage)
+        storage = self._storage_of(generator)
+        key = self.latest[storage]
         moved = self.call(Add(), [key, self.constant(np.array([0, 1], np.int64))])
         self.latest[storage] = self._alias(moved, 0)
         return wrap(key, Storage())
+
+    def seeds(self, generator: Generator, state: Array) -> None:
+        """Let a generator start again from a seed, whenever the compiled step runs."""
+        self.latest[self._storage_of(generator)] = self._alias(self.constant(state), 0)
+
+    def _storage_of(self, generator: Generator) -> Storage:
+        storage = self.generators.setdefault(id(generator), Storage())
+        if storage not in self.latest:
+            self.state(generator, generator.state, storage)
+        return storage
 
     # --- what else a step reads and changes ---
 

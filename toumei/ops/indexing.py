@@ -138,6 +138,7 @@ class Index(Places):
     """y = x[…, places, …];   ∂x = 0 with gy added at the places"""
 
     def bounds(self, x: Array, *places: Array) -> None:
+        """Refuse a place out of range."""
         self.check_places(x.shape, places)
 
     def forward(self, xp: Any, x: Array, *places: Array) -> Array:

@@ -39,6 +39,13 @@ BLOCK = 1 << 15
 class Group(dict[str, Any]):
     """A parameter group: "params", and the hyper-parameters that they are updated with."""
 
+    def __setitem__(self, name: str, value: Any) -> None:
+        refuse_within_step(
+            f"setting the optimizer's {name!r}",
+            "set it outside of the step: a compiled step takes the value that it has at each call",
+        )
+        super().__setitem__(name, value)
+
     def live(self, name: str) -> Any:
         """Return the present value of a hyper-parameter that may change from step to step."""
         return self[name]

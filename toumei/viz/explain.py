@@ -238,7 +238,7 @@ def explain(function: Callable[..., Any]) -> Callable[..., Explanation]:
     ['tanh, mul']
     >>> print(found.groups())
     kernel 0  tanh, mul  over [64, 64]
-        %3 = tanh(%0) * 2   -> memory
+        %... = tanh(%0) * 2   -> memory
     """
 
     def explained(*args: Any, **kwargs: Any) -> Explanation:

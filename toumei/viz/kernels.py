@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from .canvas import (
     DARK_TO_LIGHT,
     Path,
@@ -143,7 +145,7 @@ def _label(a: Alike, total: float) -> str:
 def _colour(value: float | None, colours: ScalarMappable) -> Sequence[float]:
     if value is None:
         return GREY
-    red, green, blue, alpha = colours.to_rgba(min(value, 1.0))
+    red, green, blue, alpha = colours.to_rgba(np.clip(value, 0, 1))
     return float(red), float(green), float(blue), float(alpha)
 
 

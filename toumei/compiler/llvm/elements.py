@@ -98,18 +98,19 @@ class Elements:
             return convert(self.f, args[0], self.target, kinds[0], e.dtype.name)
         if e.name == "fma":
             return _fma(self.f, args)
-        if _is_wide(e.name, kinds):
-            return self._function(e.name, args)
-        wide = [
-            convert(self.f, v, self.target, k, "int32") for v, k in zip(args, kinds, strict=True)
-        ]
-        y = self._function(e.name, wide)
-        is_mask = split(y.type)[0] == "i1"
-        return y if is_mask else convert(self.f, y, self.target, "int32", e.dtype.name)
+        return apply_function(self.f, self.target, e.name, args, kinds, e.dtype.name)
 
-    def _function(self, name: str, args: Sequence[Value]) -> Value:
-        """Write one of the functions of vecmath."""
-        return FUNCTIONS[name](self.f, args, self.target)
+
+def apply_function(
+    f: Function, target: Target, name: str, args: Sequence[Value], kinds: Sequence[str], out: str
+) -> Value:
+    """Write a function of vecmath for vectors of some dtypes; bools and uint8 become int32 for it."""
+    if _is_wide(name, kinds):
+        return FUNCTIONS[name](f, args, target)
+    wide = [convert(f, v, target, k, "int32") for v, k in zip(args, kinds, strict=True)]
+    y = FUNCTIONS[name](f, wide, target)
+    is_mask = split(y.type)[0] == "i1"
+    return y if is_mask else convert(f, y, target, "int32", out)
 
 
 def _args(e: Expr) -> Sequence[Expr]:

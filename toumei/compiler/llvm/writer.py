@@ -13,6 +13,7 @@ from ..expr import Const, Index, Read, leaves
 from ..nest import Nest, Statement
 from .elements import (
     Elements,
+    apply_function,
     load_element,
     memory_type,
     ramp,
@@ -23,7 +24,6 @@ from .elements import (
 from .ir import SIZES, Function, Value, vector
 from .kernel import Kernel
 from .target import Target
-from .vecmath import FUNCTIONS
 
 ITEM = 4096  # elements of a work item, about
 UNROLL = 4  # vectors that are written out
@@ -203,7 +203,8 @@ class Writer:
 
     def combine(self, s: Statement, a: Value, b: Value) -> Value:
         """Write how two parts of a reduction become one."""
-        return FUNCTIONS[_COMBINE[s.how]](self.f, [a, b], self.target)
+        kind = s.expr.dtype.name
+        return apply_function(self.f, self.target, _COMBINE[s.how], [a, b], [kind, kind], kind)
 
     def nothing(self, s: Statement, lanes: int) -> Value:
         """Return what combining begins with."""
