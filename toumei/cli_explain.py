@@ -22,10 +22,13 @@ if TYPE_CHECKING:
               help="How many kernels to show.")  # fmt: skip
 @click.option("--passes", is_flag=True, help="Print the graph before and after each pass.")
 @click.option("--groups", is_flag=True, help="Print what each kernel computes, as formulas.")
+@click.option("--memory", is_flag=True, help="Print where each value lies in memory.")
 @click.option("--kernel", type=click.IntRange(0), metavar="N", help="Which one --ir and "
               "--assembly are about: its number in the table.")  # fmt: skip
 @click.option("--ir", is_flag=True, help="Print the kernel's LLVM IR.")
 @click.option("--assembly", is_flag=True, help="Print the kernel's instructions.")
+@click.option("--target", type=click.Choice(["avx512", "avx2", "generic", "aarch64"]),
+              help="For which processor it is written.  [default: this one]")  # fmt: skip
 @click.option("--picture", type=FILE, metavar="FILE", help="Draw where the time goes.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="How many run it.  [default: cores]")
 @click.option("--fast", "preset", flag_value="fast", default="default", type=str,
@@ -39,9 +42,11 @@ def explain(
     top: int,
     passes: bool,
     groups: bool,
+    memory: bool,
     kernel: int | None,
     ir: bool,
     assembly: bool,
+    target: str | None,
     picture: pathlib.Path | None,
     threads: int | None,
     **given: Any,
@@ -69,17 +74,28 @@ def explain(
 
     docs/compiler.md follows a step on its way to machine code.
     """
-    if (ir or assembly) is not (kernel is not None):
-        raise click.UsageError("--kernel N goes with --ir or --assembly, and they with it")
+    if (ir or assembly) is not (kernel is not None) or (target and kernel is None):
+        raise click.UsageError(
+            "--kernel N goes with --ir or --assembly, and they (and --target) with it"
+        )
     from .compiler.llvm.runtime import set_num_threads
     from .recipes.explain import explain_recipe
+    from .viz.explain import titled_graph
 
     if threads:
         set_num_threads(threads)
     found = find(recipe)
     check_dataset(found, given["dataset"])
     explanation = explain_recipe(found, Options(**given), inference=inference)
-    parts = _parts(explanation, passes, groups, kernel, ir, assembly)
+    parts = [titled_graph(name, graph) for name, graph in explanation.passes] if passes else []
+    if groups:
+        parts.append(explanation.groups())
+    if memory:
+        parts.append(explanation.memory())
+    if kernel is not None and ir:
+        parts.append(explanation.ir(kernel, target))
+    if kernel is not None and assembly:
+        parts.append(explanation.assembly(kernel, target))
     if parts:
         click.echo("\n\n".join(parts))
     else:
@@ -89,26 +105,13 @@ def explain(
         click.echo(f"wrote {picture}")
 
 
-def _parts(
-    explanation: Explanation, passes: bool, groups: bool, kernel: int | None, ir: bool, code: bool
-) -> list[str]:
-    """Return what was asked for in place of the table."""
-    from .viz.explain import titled_graph
-
-    found = [titled_graph(name, graph) for name, graph in explanation.passes] if passes else []
-    if groups:
-        found.append(explanation.groups())
-    if kernel is not None and ir:
-        found.append(explanation.ir(kernel))
-    if kernel is not None and code:
-        found.append(explanation.assembly(kernel))
-    return found
-
-
 def _show(explanation: Explanation, top: int) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
     console.print(explanation.rich(console.width, top), soft_wrap=True)
     console.print()
-    console.print("see inside with --groups, --passes, --kernel N --assembly, --picture FILE")
+    console.print(
+        "see inside with --passes, --groups, --memory, --kernel N --assembly, --picture FILE",
+        soft_wrap=True,
+    )
