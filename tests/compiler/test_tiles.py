@@ -211,15 +211,15 @@ def test_what_does_not_exist_is_not_summed() -> None:
         return (m(x.abs().log()) ** 2).mean()
 
     rng = np.random.default_rng(0)
-    ran = agree(loss, (3, 10, 10, 10, 1), 100, x=rng.uniform(0.5, 1, (100, 3)))
+    ran = agree(loss, (3, 10, 10, 10, 1), 300, x=rng.uniform(0.5, 1, (300, 3)))
     assert ran.tiles
     assert np.isfinite(ran.loss)
 
 
 def test_a_nan_reaches_the_gradients() -> None:
-    x = np.random.default_rng(0).uniform(-1, 1, (200, 2))
+    x = np.random.default_rng(0).uniform(-1, 1, (300, 2))
     x[17, 1] = np.nan
-    ran = Ran(plain, (2, 10, 10, 10, 1), 200, x=x)
+    ran = Ran(plain, (2, 10, 10, 10, 1), 300, x=x)
     assert ran.tiles
     assert np.isnan(ran.loss)
     assert all(np.isnan(g).all() for g in ran.grads)
@@ -284,7 +284,7 @@ def test_what_depends_on_a_sum_comes_later() -> None:
 
 @pytest.mark.parametrize(
     ("widths", "rows"),
-    [((784, 100, 10), 100), ((2, 20, 20, 1), 32), ((30, 64, 64, 10), 500), ((2, 100, 100, 1), 900)],
+    [((784, 100, 10), 100), ((2, 20, 20, 1), 64), ((30, 64, 64, 10), 500), ((2, 100, 100, 1), 900)],
 )
 def test_what_is_better_left_alone(widths: tuple[int, ...], rows: int) -> None:
     assert not Ran(plain, widths, rows).tiles

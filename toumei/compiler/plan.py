@@ -164,7 +164,7 @@ class Planner:
         self, graph: Graph, fuse: Callable[[Lowered], list[Group]], target: Target
     ) -> None:
         self.graph, self.target = graph, target
-        self.lowered = tiled(lower(graph))
+        self.lowered = tiled(lower(graph), graph.constants)
         self.groups = fuse(self.lowered)
         self.homes = self.lowered.homes
         self.functions: list[Function] = []

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
-from ..op import Spec
+from ..op import Array, Spec
 from .expr import Apply, Const, Expr, Index, Read, dense, rewrite
 from .nodes import Compute, Extern, Lowered, Node, Shape
-from .rows import Member, Rows, certain
+from .rows import Access, Member, Rows, certain
+
+Constants: TypeAlias = Mapping[int, Array]
 
 # --- rows that are all equal ---------------------------------------------------------------------
 
@@ -20,15 +23,21 @@ class Equal:
         lowered: the step; what is computed once is given memory in its `specs`.
         nodes: the tile's nodes.
         rows: how many rows.
+        constants: values that are known.
     """
 
-    def __init__(self, lowered: Lowered, nodes: Sequence[Member], rows: int) -> None:
+    def __init__(
+        self, lowered: Lowered, nodes: Sequence[Member], rows: int, constants: Constants
+    ) -> None:
         self.rows, self.specs = rows, lowered.specs
+        self.alike = {  # constants whose rows are all equal, and the elements of one
+            v: array.size // rows for v, array in constants.items() if _is_one_row(array, rows)
+        }
         self.once: dict[int, int] = {}  # the value that holds the one row of another one
         self.ahead: list[Member] = []
         self.members: list[Member] = []
         fits = [certain(node, rows) for node in nodes]
-        varied = _varied(nodes, fits)
+        varied = _varied(nodes, fits, self.alike)
         for node, fit in zip(nodes, fits, strict=True):
             (out,) = node.writes()
             if out.value in varied or fit.kind in ("sum", "gram"):
@@ -64,12 +73,27 @@ class Equal:
     def _at_row(self, read: Read, row: int) -> Read:
         """Return an access whose dim `row` is that of the rows, made to the one row there is."""
         if read.value not in self.once:
-            return read
+            pitch = self.alike.get(read.value)
+            if pitch is None or read.strides[row] % pitch:
+                return read
         strides = tuple(0 if d == row else s for d, s in enumerate(read.strides))
-        return Read(self.once[read.value], read.dtype, strides, read.offset)
+        return replace(read, value=self.once.get(read.value, read.value), strides=strides)
 
 
-def _varied(nodes: Sequence[Member], fits: Sequence[Rows]) -> set[int]:
+def _is_one_row(array: Array, rows: int) -> bool:
+    """Tell whether an array consists of so many equal rows."""
+    if array.ndim == 0 or array.shape[0] != rows:
+        return False
+    return bool((array == array[:1]).all())
+
+
+def _moves(a: Access, alike: Mapping[int, int]) -> bool:
+    """Tell whether an access goes along with the rows, to others than equal ones."""
+    pitch = alike.get(a.read.value)
+    return a.row != 0 if pitch is None else a.row % pitch != 0
+
+
+def _varied(nodes: Sequence[Member], fits: Sequence[Rows], alike: Mapping[int, int]) -> set[int]:
     """Return the values of a tile that differ from row to row."""
     made = {w.value for node in nodes for w in node.writes()}
     varied: set[int] = set()
@@ -77,7 +101,7 @@ def _varied(nodes: Sequence[Member], fits: Sequence[Rows]) -> set[int]:
     while len(varied) != before:  # parts of a value may be written after others were read
         before = len(varied)
         for node, fit in zip(nodes, fits, strict=True):
-            moving = (a.read.value for a in fit.over if a.row)
+            moving = (a.read.value for a in fit.over if _moves(a, alike))
             if any(v not in made or v in varied for v in moving):
                 varied.update(w.value for w in node.writes())
     return varied

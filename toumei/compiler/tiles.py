@@ -26,11 +26,12 @@ from dataclasses import replace
 from .expr import Read, dense
 from .nodes import Compute, Extern, Lowered, Node, Tile
 from .rows import MOST_COLUMNS, Member, Rows, access, rows_of
-from .tilerewrite import Equal, Joined, outliving
+from .tilerewrite import Constants, Equal, Joined, outliving
 
 FEWEST_ROWS = 64  # with fewer, there is nothing to go through in tiles
 NARROW = 32  # columns: products of more are nearly as quick by themselves
-FEWEST_PRODUCTS = (4, 12)  # in a tile: of narrow ones, of others
+MANY_ROWS = 256  # from here on there are several tiles to be shared among threads
+FEWEST_PRODUCTS = (4, 12)  # in a tile: narrow ones over many rows, others
 
 
 # --- what depends on what ------------------------------------------------------------------------
@@ -176,17 +177,23 @@ class Selection:
             and (fit := self.fits[i]) is not None
         ]
         work = sum(math.prod(shape) for shape in shapes)
-        return len(shapes) >= FEWEST_PRODUCTS[work > NARROW**2 * len(shapes)]
+        is_easy = self.rows >= MANY_ROWS and work <= NARROW**2 * len(shapes)
+        return len(shapes) >= FEWEST_PRODUCTS[0 if is_easy else 1]
 
 
 # --- the stage -----------------------------------------------------------------------------------
 
 
-def tiled(lowered: Lowered) -> Lowered:
-    """Put chains of small products into tiles."""
+def tiled(lowered: Lowered, constants: Constants) -> Lowered:
+    """Put chains of small products into tiles.
+
+    Args:
+        lowered: the step.
+        constants: the values that are known.
+    """
     for rows, dtype in _sizes(lowered):
         while (selection := _worthwhile(lowered, rows, dtype)) is not None:
-            lowered = _replaced(lowered, selection)
+            lowered = _replaced(lowered, selection, constants)
     return lowered
 
 
@@ -213,14 +220,14 @@ def _sizes(lowered: Lowered) -> list[tuple[int, object]]:
     return sorted(enough, key=lambda size: (-size[0], str(size[1])))
 
 
-def _replaced(lowered: Lowered, selection: Selection) -> Lowered:
+def _replaced(lowered: Lowered, selection: Selection, constants: Constants) -> Lowered:
     """Put the chosen nodes into a tile."""
     lowered = replace(lowered, specs=dict(lowered.specs))
     nodes, chosen = lowered.nodes, set(selection.chosen)
     inside: list[Member] = [
         n for i, n in enumerate(nodes) if i in chosen and not isinstance(n, Tile)
     ]
-    equal = Equal(lowered, inside, selection.rows)
+    equal = Equal(lowered, inside, selection.rows, constants)
     places = [i for i in range(len(nodes)) if i not in chosen]
     others: list[Node] = [nodes[i] for i in places]
     for i, node in _asked_for(lowered, selection.chosen, others, equal):
