@@ -25,6 +25,7 @@ class Combine:
         self.f = Function(name, ARGS)
 
     def function(self) -> Function:
+        """Return the kernel: a loop over items."""
         f = self.f
         if items(self.spec, self.plan)[1]:
             self.wide, self.block = turned(self.spec, self.plan.target)
@@ -37,6 +38,7 @@ class Combine:
         return f
 
     def item(self, item: Value) -> None:
+        """Write an item: its sums, turned into the layout of the weight, then stored."""
         f = self.f
         pieces, blocks = -(-self.inner // self.block), -(-self.columns // self.wide)
         rest, piece = f.udiv(item, pieces), f.urem(item, pieces)
@@ -62,6 +64,7 @@ class Combine:
         return self.spec.weight[1:] == (rows * taps, taps, 1)
 
     def least(self, left: Value, count: int, size: int) -> Value | int:
+        """Return how many of `count` are left: all of them wherever `size` is a multiple."""
         if size % count == 0:
             return count
         return self.f.select(self.f.compare("slt", left, count), left, count)
@@ -119,6 +122,7 @@ class Combine:
     def store(
         self, f: Function, sums: Value, row: Value, column: Value, batch: Value, mask: Value | None
     ) -> None:
+        """Store a vector of the gradient: what is done where no epilogue is given."""
         place = f.at(f.buffer(2), f.mul(row, self.spec.weight[0]), self.element)
         store_maybe(f, sums, f.at(place, column, self.element), mask)
 

@@ -76,6 +76,7 @@ class Convolution:
     # --- items ---
 
     def function(self) -> Function:
+        """Return the kernel: a loop over work items."""
         f, p = self.f, self.problem
         self.x, self.w, self.y, self.packed = (f.buffer(i) for i in range(4))
         _, begin, end, *scratch = f.args

@@ -41,6 +41,7 @@ class Packing:
         self.f = Function(name, ARGS)
 
     def function(self) -> Function:
+        """Return the kernel: a loop over the in-channels of all groups."""
         f = self.f
         if items(self.problem, self.plan):
             taps = max(1, self.window[0] * self.window[1])

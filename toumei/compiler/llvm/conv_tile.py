@@ -54,6 +54,7 @@ class Tile:
 
     @property
     def kind(self) -> str:
+        """Return the type of a sum: a vector."""
         return vector(self.element, self.lanes)
 
     @property

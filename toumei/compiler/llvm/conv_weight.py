@@ -66,6 +66,7 @@ class Partial:
         return -(-wanted // 64) * 64
 
     def function(self) -> Function:
+        """Return the kernel: a loop over chunks of images."""
         f, spec, plan = self.f, self.spec, self.plan
         self.x, self.y, self.parts = f.buffer(0), f.buffer(1), f.buffer(3)
         self.image_x, self.pitch, self.pixel, deep = spec.x

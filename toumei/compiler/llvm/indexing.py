@@ -79,6 +79,7 @@ class Indexer:
     def element(
         self, table: Number, value: Number, share: Value | None, lanes: int, *steps: int
     ) -> None:
+        """Write what is done with some neighbouring elements of one place."""
         raise NotImplementedError
 
 
@@ -114,6 +115,7 @@ class Reader(Indexer):
     """Values from a table."""
 
     def kernel(self) -> Kernel:
+        """Return the kernel: items are pieces of the result."""
         f, spec = self.f, self.spec
         positions = [*spec.outer, *spec.middle]
         work = max(1, _WORK // max(1, count(spec.inner)))
@@ -130,6 +132,7 @@ class Reader(Indexer):
     def element(
         self, table: Number, value: Number, share: Value | None, lanes: int, *steps: int
     ) -> None:
+        """Copy elements of the table to the values."""
         f, kind = self.f, self.spec.element
         x = read(f, f.buffer(self.spec.buffers[0]), table, kind, lanes, steps[0])
         x = _scaled(f, x, share, kind, lanes)
@@ -140,6 +143,7 @@ class Writer(Indexer):
     """Values into a table that is there already: an item owns a slice of the table's rows."""
 
     def kernel(self) -> Kernel:
+        """Return the kernel: items are pieces of the table's rows, each for all indices."""
         f, spec = self.f, self.spec
         *self.rest, self.last = spec.inner or [Dim(1, (1,) * len(spec.buffers))]
         self.width = self.slice_width()
@@ -159,6 +163,7 @@ class Writer(Indexer):
         return max(1, -(-self.last.size // (_SLICES * least))) * least
 
     def item(self, index: Value, slices: int) -> None:
+        """Write an item: a slice of the rows; the last slice may be narrower."""
         f, spec = self.f, self.spec
         part, outer = remainder(f, index, slices)
         start = locate(f, outer, spec.outer, [0] * len(spec.buffers))
@@ -181,6 +186,7 @@ class Writer(Indexer):
     def element(
         self, table: Number, value: Number, share: Value | None, lanes: int, *steps: int
     ) -> None:
+        """Combine values with the table's elements."""
         f, spec = self.f, self.spec
         x = read(f, f.buffer(spec.buffers[1]), value, spec.element, lanes, steps[1])
         x = _scaled(f, x, share, spec.element, lanes)

@@ -167,6 +167,7 @@ class Product:
     # --- items and blocks ---
 
     def function(self) -> Function:
+        """Return the kernel: a loop over blocks."""
         f, spec, plan = self.f, self.spec, self.plan
         if not spec.m * spec.n * spec.batches:
             f.ret()

@@ -50,6 +50,7 @@ class Forward(Pool):
     """The largest, a sum, or one element of each window."""
 
     def columns(self, bases: Sequence[Value], row: Number, start: Value, stop: Value) -> None:
+        """Write some places of a row: the quick code within the image, loops at its borders."""
         found = self.inside(row, start, stop)
         if found is None:
             self.call_border(bases, row, start, stop)
@@ -184,6 +185,7 @@ class Fold:
             self.wanted = load_taps(f, places[1], spec.elements[1], self.element, lanes)
 
     def number(self, tap: Number) -> Value:
+        """Return the number of a tap as a vector that is compared with the elements."""
         return number_vector(self.f, self.element, tap, self.lanes)
 
     def begin(self, tap: Number) -> State:
@@ -220,6 +222,7 @@ class Indices(Pool):
     """The indices of the elements that stand at taps."""
 
     def columns(self, bases: Sequence[Value], row: Number, start: Value, stop: Value) -> None:
+        """Write the indices for some places of a row."""
         f, spec = self.f, self.spec
         down, across = spec.windows
         with f.loop(start, stop) as loop:

@@ -57,6 +57,7 @@ class Pool:
         self.helper: Function | None = None
 
     def function(self) -> Function:
+        """Return the kernel: a loop over work items."""
         f = self.f
         if self.spec.items():
             with f.loop(f.args[1], f.args[2]) as loop:
@@ -84,9 +85,11 @@ class Pool:
             self.epilogue(f, result, spot)
 
     def columns(self, bases: Sequence[Value], row: Number, start: Value, stop: Value) -> None:
+        """Write some columns of a row."""
         raise NotImplementedError
 
     def border(self) -> Function:
+        """Return the function for columns that may lie at a border."""
         raise NotImplementedError
 
     def inside(self, row: Number, start: Value, stop: Value) -> tuple[Value, Value] | None:
@@ -108,6 +111,7 @@ class Pool:
         return left_value, right_value
 
     def clamp(self, x: Number, low: Value, high: Value) -> Value:
+        """Return x, at least low and at most high."""
         f = self.f
         value = as_value(f, x)
         value = f.select(f.compare("slt", value, low), low, value)
@@ -131,6 +135,7 @@ class Pool:
             f.call_helper(self.helper, f.args[0], *bases, lead, at, start, stop)
 
     def new_helper(self) -> Function:
+        """Return an empty function for the code at borders, with a row's arguments."""
         bases = ((f"base{i}", "ptr") for i in range(len(self.spec.elements)))
         numbers = ((name, "i64") for name in ("lead", "row", "start", "stop"))
         args = [("buffers", "ptr"), *bases, *numbers]

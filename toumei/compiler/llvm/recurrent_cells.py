@@ -54,9 +54,11 @@ class Here:
         return self.arrays.row(self.f, name, self.step, self.row)
 
     def vec(self, value: Value) -> Vec:
+        """Return a value with operators."""
         return Vec(self.f, self.spec.target, value)
 
     def zero(self) -> Vec:
+        """Return a vector of zeros."""
         return self.vec(self.f.const(self.spec.kind, 0.0))
 
     def load(self, name: str, part: int = 0) -> Vec:
@@ -138,6 +140,8 @@ def give(here: Here, value: Vec, part: int) -> None:
 
 
 class Lstm(Cell):
+    """An LSTM: gates i, f, g, o; c = f·c + i·g; h = o·tanh(c)."""
+
     initial = ("h0", "c0")
     held = ("h", "c")
     inputs = ("gx", "w_hh", "h0", "c0")
@@ -179,6 +183,8 @@ class Lstm(Cell):
 
 
 class Gru(Cell):
+    """A GRU: gates r, z, n; h = (1 - z)·n + z·h."""
+
     inputs = ("gx", "w_hh", "b_hh", "h0")
     outputs = ("ys", "zs")
     grad_inputs = ("g_ys", "w_hh", "h0", "ys", "zs")
@@ -215,6 +221,8 @@ class Gru(Cell):
 
 
 class Rnn(Cell):
+    """A plain RNN: h = tanh(gate), or relu(gate)."""
+
     inputs = ("gx", "w_hh", "h0")
     outputs = ("ys",)
     grad_inputs = ("g_ys", "w_hh", "h0", "ys")

@@ -139,6 +139,7 @@ class Loop:
                 yield row.index, column.index, held
 
     def places(self, names: Sequence[str]) -> dict[str, Value]:
+        """Return where arrays in scratch memory begin, by name."""
         return {name: self.scratch.place(self.f, name) for name in names}
 
     def step(self, index: Value, backwards: bool) -> Value:

@@ -42,12 +42,15 @@ class Writer(NamedTuple):
         return vector("float", self.plan.lanes)
 
     def at(self, base: Value, index: Number) -> Value:
+        """Return the address of a number."""
         return self.f.at(base, index, "float")
 
     def load(self, base: Value, index: Number) -> Value:
+        """Load a vector."""
         return self.f.load(self.at(base, index), self.kind)
 
     def store(self, value: Value, base: Value, index: Number) -> None:
+        """Store a vector."""
         self.f.store(value, self.at(base, index))
 
     def vectors(self, channels: int) -> Iterator[tuple[Value, Value | None]]:
@@ -128,6 +131,7 @@ class Loader:
         self.line, self.zeros = scratch["line"], scratch["zeros"]
 
     def transform(self, values: Sequence[Value]) -> list[Value]:
+        """Return one line of a transformed tile: of an image, or of gradients."""
         if self.taps == POINTS:
             return input_line(self.w.f, values)
         return spread(self.w.f, values, scaled=False)
