@@ -260,6 +260,11 @@ class Code:
         name = f"llvm.masked.store.{mangled(value.type)}.p0"
         self.call(name, "void", value, place, align, mask)
 
+    def clear(self, place: Value, size: Value | int) -> None:
+        """Write zeros into so many bytes of memory."""
+        rest = self.const("i8", 0), self.as_value(size, "i64"), self.const("i1", False)
+        self.call("llvm.memset.p0.i64", "void", place, *rest)
+
     def prefetch(self, place: Value, write: bool = True, near: int = 3) -> None:
         """Ask for a piece of memory to be brought into a cache.
 

@@ -14,13 +14,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from .integers import Number, as_value, larger_of, plus, smaller_of, times
 from .ir import Function, Value, split, vector
 from .kernel import Generator, Kernel, Memory
-from .matmul import Number, add, as_value, mul
-from .nest import vectors
 from .pooling_back import Back
 from .pooling_loops import UNROLLED_LOADS, Epilogue, Pool, Spot, load_taps, number_vector
 from .pooling_spec import PoolSpec, Window, spec_of
+from .strided import vectors
 from .target import Target
 
 __all__ = ["KERNELS", "Epilogue", "PoolSpec", "Spot", "Window", "emit", "spec_of"]
@@ -66,9 +66,9 @@ class Forward(Pool):
         """Write the computation of windows without padding."""
         f, spec = self.f, self.spec
         down, across = spec.windows
-        top = add(f, mul(f, row, down.stride), -down.before)
+        top = plus(f, times(f, row, down.stride), -down.before)
         with f.loop(start, stop) as loop:
-            left = add(f, mul(f, loop.index, across.stride), -across.before)
+            left = plus(f, times(f, loop.index, across.stride), -across.before)
             corner = self.place(f, bases, 0, top, left)
             cells = [self.place(f, bases, i, row, loop.index) for i in range(len(bases))]
 
@@ -161,8 +161,8 @@ class _Reach:
         left = f.sub(f.const("i64", window.size), self.start)
         if gap > 1:
             missing, left = (f.bits("sdiv", f.add(x, gap - 1), gap) for x in (missing, left))
-        self.first = f.select(f.compare("sgt", missing, 0), missing, 0)
-        self.last = f.select(f.compare("slt", left, window.kernel), left, window.kernel)
+        self.first = larger_of(f, missing, 0)
+        self.last = smaller_of(f, left, window.kernel)
 
     def element(self, f: Function, tap: Value) -> Value:
         """Return which element of the image a tap stands at."""
@@ -227,9 +227,9 @@ class Indices(Pool):
         down, across = spec.windows
         with f.loop(start, stop) as loop:
             cells = [self.place(f, bases, i, row, loop.index) for i in (0, 1)]
-            top = add(f, mul(f, row, down.stride), -down.before)
-            left = add(f, mul(f, loop.index, across.stride), -across.before)
-            corner = as_value(f, add(f, mul(f, top, across.size), left))
+            top = plus(f, times(f, row, down.stride), -down.before)
+            left = plus(f, times(f, loop.index, across.stride), -across.before)
+            corner = as_value(f, plus(f, times(f, top, across.size), left))
 
             def body(c: Number, lanes: int) -> None:
                 taps = f.load(f.at(cells[0], c, self.element), vector(self.element, lanes))
