@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
               help="How many kernels to show.")  # fmt: skip
 @click.option("--passes", is_flag=True, help="Print the graph before and after each pass.")
 @click.option("--groups", is_flag=True, help="Print what each kernel computes, as formulas.")
+@click.option("--memory", is_flag=True, help="Print where each value lies in memory.")
 @click.option("--kernel", type=click.IntRange(0), metavar="N", help="Which one --ir and "
               "--assembly are about: its number in the table.")  # fmt: skip
 @click.option("--ir", is_flag=True, help="Print the kernel's LLVM IR.")
 @click.option("--assembly", is_flag=True, help="Print the kernel's instructions.")
+@click.option("--target", type=click.Choice(["avx512", "avx2", "generic", "aarch64"]),
+              help="For which processor it is written.  [default: this one]")  # fmt: skip
 @click.option("--picture", type=FILE, metavar="FILE", help="Draw where the time goes.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="How many run it.  [default: cores]")
 @click.option("--fast", "preset", flag_value="fast", default="default", type=str,
@@ -39,9 +44,11 @@ def explain(
     top: int,
     passes: bool,
     groups: bool,
+    memory: bool,
     kernel: int | None,
     ir: bool,
     assembly: bool,
+    target: str | None,
     picture: pathlib.Path | None,
     threads: int | None,
     **given: Any,
@@ -69,17 +76,26 @@ def explain(
 
     docs/compiler.md follows a step on its way to machine code.
     """
-    if (ir or assembly) is not (kernel is not None):
-        raise click.UsageError("--kernel N goes with --ir or --assembly, and they with it")
-    from .compiler.llvm.runtime import set_num_threads
-    from .recipes.explain import explain_recipe
-
-    if threads:
-        set_num_threads(threads)
+    if (ir or assembly) is not (kernel is not None) or (target and kernel is None):
+        raise click.UsageError(
+            "--kernel N goes with --ir or --assembly, and they (and --target) with it"
+        )
     found = find(recipe)
     check_dataset(found, given["dataset"])
-    explanation = explain_recipe(found, Options(**given), inference=inference)
-    parts = _parts(explanation, passes, groups, kernel, ir, assembly)
+    from .recipes.explain import explain_recipe
+    from .viz.explain import titled_graph
+
+    with _threads(threads):
+        explanation = explain_recipe(found, Options(**given), inference=inference)
+    parts = [titled_graph(name, graph) for name, graph in explanation.passes] if passes else []
+    if groups:
+        parts.append(explanation.groups())
+    if memory:
+        parts.append(explanation.memory())
+    if kernel is not None and ir:
+        parts.append(explanation.ir(kernel, target))
+    if kernel is not None and assembly:
+        parts.append(explanation.assembly(kernel, target))
     if parts:
         click.echo("\n\n".join(parts))
     else:
@@ -89,20 +105,17 @@ def explain(
         click.echo(f"wrote {picture}")
 
 
-def _parts(
-    explanation: Explanation, passes: bool, groups: bool, kernel: int | None, ir: bool, code: bool
-) -> list[str]:
-    """Return what was asked for in place of the table."""
-    from .viz.explain import titled_graph
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Let so many threads run what is compiled within the block."""
+    from .compiler.llvm.runtime import get_num_threads, set_num_threads
 
-    found = [titled_graph(name, graph) for name, graph in explanation.passes] if passes else []
-    if groups:
-        found.append(explanation.groups())
-    if kernel is not None and ir:
-        found.append(explanation.ir(kernel))
-    if kernel is not None and code:
-        found.append(explanation.assembly(kernel))
-    return found
+    before = get_num_threads()
+    set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
 
 
 def _show(explanation: Explanation, top: int) -> None:
@@ -111,4 +124,7 @@ def _show(explanation: Explanation, top: int) -> None:
     console = Console(highlight=False)
     console.print(explanation.rich(console.width, top), soft_wrap=True)
     console.print()
-    console.print("see inside with --groups, --passes, --kernel N --assembly, --picture FILE")
+    console.print(
+        "more: --passes, --groups, --memory, --kernel N --assembly, --picture FILE",
+        soft_wrap=True,
+    )

@@ -55,6 +55,9 @@ def numbers_of(name: str, x: Any) -> Array:
     """Return the numbers themselves, for what can't be said without them."""
     if config.trace is None and hasattr(x._data, "refuse"):  # kept from a trace that is over
         x._data.refuse()
+    fixed: Array | None = None if config.trace is None else config.trace.fixed_numbers(x)
+    if fixed is not None:
+        return fixed
     if config.trace is not None or not isinstance(x._data, np.ndarray):
         raise TraceError(
             f"{name}: what comes out depends on the numbers of {Spec(x._data.shape, x._data.dtype)}"

@@ -21,6 +21,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bench.workloads import WORKLOADS
+
 Step = Callable[[], list[Any]]
 Arrays = dict[str, Any]
 
@@ -58,6 +60,7 @@ class Server:
                 {name.partition(".")[2]: arrays[name] for name in arrays if name.startswith(kind)}
                 for kind in ("input.", "weight.")
             )
+        dropout = dropout and WORKLOADS[workload].dropout  # the layers that several share obey it
         self.take_step = self.side.load(workload, inputs, weights, dropout)
         return {"seconds": time.perf_counter() - start}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,25 @@ def test_the_first_losses(name: str, folder: Path) -> None:
     at_chance = {"W1": np.log(10), "W7": np.log(65), "W9": 2 * np.log(2), "W10": np.log(65)}
     assert losses[0, 0] == pytest.approx(at_chance[name], rel=0.15)
     assert losses[2, 0] < losses[0, 0]  # D's, of the GAN
+
+
+@pytest.mark.parametrize(("name", "has_dropout"), [("W3", True), ("W7", False)])
+def test_only_some_workloads_have_dropout(name: str, has_dropout: bool, folder: Path) -> None:
+    class Listening:
+        def load(self, name: str, inputs: Any, weights: Any, dropout: bool) -> Any:
+            self.dropout, self.inputs, self.weights = dropout, inputs, weights
+
+        def versions(self) -> dict[str, str]:
+            return {}
+
+    file = folder / f"{name}-start.npz"
+    _write_start(name, file)
+    side = Listening()
+    for wanted in (True, False):
+        Server(side).answer({"do": "load", "workload": name, "file": str(file), "dropout": wanted})
+        assert side.dropout is (wanted and has_dropout)
+    assert list(side.inputs) == ["x", "y"]
+    assert ("0.weight" if name == "W3" else "blocks.0.qkv.weight") in side.weights
 
 
 def test_memory_is_measured(folder: Path) -> None:

@@ -315,3 +315,77 @@ def test_a_trace_lets_go_of_what_it_saw() -> None:
     del x
     gc.collect()
     assert len(seen) == 1 and seen[0]() is None and argument() is None
+
+
+def test_packed_sequences() -> None:
+    def build(compile: Any) -> Iterator[Any]:
+        lstm = nn.LSTM(3, 4)
+        pack, pad = nn.utils.rnn.pack_padded_sequence, nn.utils.rnn.pad_packed_sequence
+
+        @compile
+        def of_tensor(x: tm.Tensor, lengths: tm.Tensor) -> tm.Tensor:
+            y, _ = lstm(pack(x, lengths, enforce_sorted=False))
+            return pad(y, total_length=5)[0].detach()
+
+        @compile
+        def of_list(x: tm.Tensor) -> tm.Tensor:
+            return pad(lstm(pack(x, [5, 3]))[0])[0].detach()
+
+        for _ in range(2):
+            yield of_tensor(tm.rand(5, 2, 3), tm.tensor([3, 5])), of_list(tm.rand(5, 2, 3))
+
+    check(build)
+
+
+def test_sampling_word_by_word() -> None:
+    def build(compile: Any) -> Iterator[Any]:
+        table, head = nn.Embedding(7, 4), nn.Linear(4, 7)
+
+        @compile
+        @tm.no_grad()
+        def more(tokens: tm.Tensor) -> Any:
+            for _ in range(3):
+                logits = head(table(tokens))[:, -1]
+                tokens = tm.cat([tokens, tm.multinomial(logits.softmax(-1), 1)], 1)
+            return tokens, logits.topk(2)
+
+        for _ in range(2):
+            yield more(tm.randint(0, 7, (2, 3)))
+
+    check(build)
+
+
+def test_layers_that_are_frozen_or_unused() -> None:
+    def build(compile: Any) -> Iterator[Any]:
+        first, second, unused = nn.Linear(2, 3), nn.Linear(3, 1), nn.Linear(2, 2)
+        model = nn.ModuleList([first, second, unused])
+        optimizer = optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1, momentum=0.5)
+
+        @compile
+        def step(x: tm.Tensor, both: bool) -> None:
+            optimizer.zero_grad()
+            y = first(x)
+            (second(y) if both else y).sum().backward()
+            optimizer.step()
+
+        for i in range(8):
+            for p in first.parameters():
+                p.requires_grad_(not 2 <= i < 4 or i % 2 == 1)
+            step(tm.rand(3, 2), i < 6)
+            yield model.state_dict(), [p.grad is None for p in unused.parameters()]
+
+    check(build)
+
+
+def test_the_number_of_threads_makes_a_new_trace() -> None:
+    from toumei.compiler.llvm.runtime import get_num_threads, set_num_threads
+
+    f: Compiled = exact(lambda x: x * 2)
+    threads = get_num_threads()
+    try:
+        for n in (threads, threads + 1, threads):
+            set_num_threads(n)
+            f(tm.ones(2))
+    finally:
+        set_num_threads(threads)
+    assert sum(map(len, f.programs.values())) == 2

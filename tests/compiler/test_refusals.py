@@ -170,6 +170,17 @@ def test_constants_of_python_numbers_are_fine() -> None:
     assert f(tm.ones(3)).tolist() == [2, 4, 6]
 
 
+def test_numbers_that_the_step_made_itself_are_known() -> None:
+    def step(x: tm.Tensor) -> tm.Tensor:
+        mask = tm.tensor([True, False, True])
+        return (
+            x.repeat_interleave(tm.tensor([1, 2, 0])) + mask.nonzero().sum() + tm.equal(mask, mask)
+        )
+
+    x = tm.rand(3)
+    assert exact(step)(x).tolist() == step(x).tolist()
+
+
 def test_printing_a_traced_tensor(capsys: pytest.CaptureFixture[str]) -> None:
     @exact
     def f(x: tm.Tensor) -> tm.Tensor:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import threading
 import types
 import warnings
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from .live import NeedsNumber, Source
 from .llvm.runtime import get_num_threads
 from .module import CompiledModule, compiled_module
 from .native import Native
-from .program import Backend, Program, trace_step
+from .program import LOCK, Backend, Program, trace_step
 from .structure import Structure, flatten
 from .symbol import layout
 
@@ -39,8 +38,6 @@ LIMIT = 8  # programs of one function
 STALE = 64  # after so many calls without it, a program may make room for another
 
 BACKEND = Backend(Native)
-
-_lock = threading.RLock()  # steps share parameters, and the pool of threads
 
 
 class Compiled:
@@ -70,7 +67,7 @@ class Compiled:
             return self.function(*args, **kwargs)
         leaves: list[Any] = []
         structure = flatten((args, kwargs), leaves)
-        with _lock:
+        with LOCK:
             self.calls += 1
             key = self._key(structure, leaves)
             if key is None:

@@ -19,8 +19,10 @@ from ..config import config
 from ..errors import TraceError, user_line
 from ..nn.module import Module
 from .compile import Compiled
+from .fuse import fuse
 from .graph import Graph
 from .llvm.runtime import get_num_threads
+from .llvm.target import Target
 from .module import CompiledModule
 from .native import Native
 from .passes import PASSES
@@ -77,6 +79,12 @@ class Seen:
     def planner(self) -> Planner:
         """Its nodes, kernels and functions."""
         return self.native.built
+
+    def planner_for(self, target: str | None) -> Planner:
+        """Return how it would be planned for a processor, by its name; None: as it is."""
+        if target is None:
+            return self.planner
+        return Planner(self.native.graph, fuse, Target.named(target))
 
     def run(self) -> Timed:
         """Run the step on copies of all that it changes, again and again, and time it."""

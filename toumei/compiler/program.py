@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
@@ -45,6 +46,14 @@ class Backend(NamedTuple):
 
 
 _SPENT = CompiledStep()
+
+#: Steps share parameters, and the pool of threads: one runs at a time.
+LOCK = threading.RLock()
+
+
+def _alone(executor: Executor, arrays: list[Array]) -> list[Array]:
+    with LOCK:
+        return executor.run(arrays, [])
 
 
 def trace_step(
@@ -144,7 +153,7 @@ class Program:
         assert self.later is not None and self.outcome.backward is not None
         executor = backend.make(self.later)
         specs = [Spec(g.shape, g.dtype) for g in self.outcome.backward.gys]
-        self.step = CompiledStep(lambda arrays: executor.run(arrays, []), specs)
+        self.step = CompiledStep(lambda arrays: _alone(executor, arrays), specs)
         outside = {*self.graph.inputs, *self.graph.states} - set(self.graph.writes)
         computed = iter(range(len(self.outcome.symbols), len(self.graph.results)))
         self.kept: list[State | int | np.ndarray[Any, Any]] = []  # where each comes from

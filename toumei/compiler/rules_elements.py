@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..op import Elementwise, View
+from ..op import View
 from .expr import Apply, Const, Expr, Index, broadcast, reshape, view
 from .graph import Call
 from .lowering import GENERAL, Lowering, rule
@@ -31,7 +31,7 @@ def viewed(low: Lowering, call: Call) -> Expr:
 
 
 GENERAL += [
-    (lambda op: isinstance(op, Elementwise) and hasattr(op, "lower"), elementwise),
+    (lambda op: hasattr(op, "lower"), elementwise),
     (lambda op: isinstance(op, View), viewed),
 ]
 

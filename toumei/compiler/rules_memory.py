@@ -13,7 +13,7 @@ from ..op import REGISTRY
 from .expr import Const, Expr, Read, broadcast, reshape, view
 from .graph import Call
 from .lowering import Lowering, layout, order_of, rule
-from .nodes import Shape
+from .nodes import Extern, Shape
 from .regions import Box, box_of
 
 
@@ -128,6 +128,36 @@ def convolution(low: Lowering, call: Call) -> tuple[list[Any], list[Any]]:
     weight = {"Convolution": 1, "ConvolutionInputGrad": 1, "ConvolutionWeightGrad": 2}[name]
     orders[weight] = None if weight == 1 else tuple(range(len(shapes[2])))
     return orders[:2], orders[2:]
+
+
+@layout("MaxPool", "MaxTaps", "SumWindows", "SpreadWindows", "PutTaps", "TakeTaps")
+def pooling(low: Lowering, call: Call) -> tuple[list[Any], list[Any]]:
+    """Pools and their gradients keep the order of what decides where things lie: x, or the taps."""
+    leader = call.inputs[-1] if type(call.op).__name__ == "PutTaps" else call.inputs[0]
+    shape = low.shape(leader)
+    order = order_of(low.store(leader), shape)
+    return [order] * len(call.inputs), [order] * len(call.outputs)
+
+
+@rule("MaxTaps")
+def max_taps(low: Lowering, call: Call) -> Expr | None:
+    """Where each window's maximum is: the kernel that finds the maxima can say it as well."""
+    op: Any = call.op
+    for i, node in enumerate(low.nodes):
+        if not isinstance(node, Extern) or type(node.call.op).__name__ != "MaxPool":
+            continue
+        pool: Any = node.call.op
+        same = pool.other(type(op)).token() == op.token() and node.call.inputs == call.inputs[:1]
+        (taps,), (first, *_) = call.outputs, node.outputs
+        if same and len(node.outputs) == 1 and len(op.kernel) < 3 and first.dtype.kind == "f":
+            order = order_of(first, low.shape(taps))
+            place = low.read(taps, order)
+            both = replace(node.call, outputs=(*node.call.outputs, taps))
+            low.nodes[i] = Extern(
+                both, node.inputs, (first, place), (*node.shapes, low.shape(taps))
+            )
+            return place
+    return None
 
 
 @rule("BiasedConvolution")

@@ -143,6 +143,10 @@ class Trace:
         self.constants[symbol.number] = array.copy()
         return symbol
 
+    def fixed_numbers(self, t: Value) -> Array | None:
+        """Return the numbers of a tensor that was made of Python's within the step."""
+        return self.constants.get(self.symbol(t).number)
+
     def input(self, spec: Spec) -> Symbol:
         """Return a value that each call of the compiled step hands over."""
         symbol = self._new(spec)

@@ -162,9 +162,10 @@ def _watch_optimizer(guards: Guards, optimizer: Any) -> None:
         guards.container(group["params"], f"the parameters of {kind}")
         for p in group["params"]:
             state = optimizer.state.get(p)
-            guards.item(optimizer.state, p, state, f"the state of {kind}")
-            for name, value in (state or {}).items():
-                guards.item(state, name, value, f"the state {name!r} of {kind}")
+            if state is not None:  # else it wasn't updated
+                guards.item(optimizer.state, p, state, f"the state of {kind}")
+                for name, value in state.items():
+                    guards.item(state, name, value, f"the state {name!r} of {kind}")
 
 
 def _watch_module(guards: Guards, module: Module, names: frozenset[str]) -> None:

@@ -240,6 +240,10 @@ class LogitsLoss(PairLoss):
         y = xp.log1p(xp.exp(-xp.abs(x)))
         return y + (xp.maximum(x, 0) - x * target)
 
+    def lower(self, b: Any, x: Any, target: Any) -> Any:
+        y = b.log1p(b.exp(b.neg(b.abs(x))))
+        return b.add(y, b.sub(b.maximum(x, 0), b.mul(x, target)))
+
     def backward_x(self, gy: Tensor, x: Tensor, target: Tensor) -> Tensor:
         return gy * (x.sigmoid() - target)
 

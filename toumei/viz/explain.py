@@ -58,7 +58,7 @@ class Explanation:
         passes: (name of the pass, the graph as it left it), the trace first.
         seconds: of one step, the median of some runs.
         peaks: what the machine could do.
-        arena: bytes of memory for all that is in between.
+        arena: bytes of the memory for all that is in between.
     """
 
     def __init__(
@@ -94,25 +94,35 @@ class Explanation:
         numbers = range(len(self.kernels))
         return "\n".join(group_text(i, self._seen.planner) for i in numbers)
 
-    def ir(self, kernel: int) -> str:
-        """Return the LLVM IR of one kernel, by its number in the table.
+    def memory(self) -> str:
+        """Return where each value lies in the arena, and which kernels need it there."""
+        from ..compiler.explain_kernels import memory_text
+
+        return memory_text(self._seen.planner)
+
+    def ir(self, kernel: int, target: str | None = None) -> str:
+        """Return the LLVM IR of one kernel.
+
+        Args:
+            kernel: its number in the table.
+            target: "avx512", "avx2", "generic" (any x86-64) or "aarch64": as it would be written
+                for that processor; None: for this one.
 
         Raises:
             ToumeiError: there is no such kernel, or it is NumPy's.
         """
         from ..compiler.llvm.ir import module
 
-        return module([k.function for k in self._stage(kernel).kernels])
+        self._check(kernel)
+        planner = self._seen.planner_for(target)
+        return module([k.function for k in planner.stages[kernel].kernels])
 
-    def assembly(self, kernel: int) -> str:
-        """Return the machine code of one kernel as assembly, by its number in the table.
-
-        Raises:
-            ToumeiError: there is no such kernel, or it is NumPy's.
-        """
+    def assembly(self, kernel: int, target: str | None = None) -> str:
+        """Return one kernel's instructions; arguments and errors are those of `ir`."""
         from ..compiler.llvm.jit import assembly
 
-        return _instructions(assembly(self.ir(kernel), self._seen.planner.target))
+        text = self.ir(kernel, target)
+        return _instructions(assembly(text, self._seen.planner_for(target).target))
 
     def picture(self, path: str | os.PathLike[str]) -> None:
         """Draw where the step's time goes; the file's ending says in which format."""
@@ -120,12 +130,11 @@ class Explanation:
 
         plot_kernels(self, path)
 
-    def _stage(self, kernel: int) -> Any:
+    def _check(self, kernel: int) -> None:
         if not 0 <= kernel < len(self.kernels):
             raise ToumeiError(f"there is no kernel {kernel}: they are 0 to {len(self.kernels) - 1}")
         if self.kernels[kernel].reason:
             raise ToumeiError(f"kernel {kernel} has no machine code: {self.kernels[kernel].reason}")
-        return self._seen.planner.stages[kernel]
 
     # --- as text ---
 
@@ -274,13 +283,15 @@ def _kernel_lines(a: Alike, total: float, width: int) -> list[Line]:
     times = f"×{len(a.rows)} " if len(a.rows) > 1 else ""
     bound = f"{first.bound:<12}"
     room = width - len(numbers) - len(bound)
-    does = first.reason or f"{times}{first.does}"
+    does = f"{times}{first.does}"
     lines: list[Line] = [
         [(numbers, ""), (bound, _COLOURS.get(first.bound, "dim")), (_cut(does, room), "bold")]
     ]
     whence = " ".join(filter(None, ["gradient of" if first.backward else "", first.where]))
     place = "  ".join(filter(None, [first.shape, first.module, whence, first.text]))
     lines.append([(_INDENT + _cut(place, width - len(_INDENT)), "dim")])
+    if first.reason:
+        lines.append([(_INDENT + _cut(first.reason, width - len(_INDENT)), "red")])
     return lines
 
 

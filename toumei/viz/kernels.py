@@ -139,7 +139,7 @@ def _label(a: Alike, total: float) -> str:
     bound = first.bound if a.share is None else f"{share(a.share)} of {first.bound}"
     where = f"{first.shape} {first.module}".strip()
     took = f"{write_time(a.seconds)} ({a.seconds / total:.0%})"
-    return f"{took}  {times}{first.does}  {where}  {bound}"
+    return f"{took}  {bound}  {times}{first.does}  {where}"
 
 
 def _colour(value: float | None, colours: ScalarMappable) -> Sequence[float]:
@@ -162,7 +162,7 @@ def _draw(
     )
     if height >= SMALLEST:
         page.text(
-            x + 0.04, y + height / 2, plain(_fitting(text, width - 0.12)), fontsize=POINTS,
+            x + 0.04, y + height / 2, plain(_fitting(text, 0.95 * width - 0.1)), fontsize=POINTS,
             va="center_baseline", color=ink_on(colour),
         )  # fmt: skip
 

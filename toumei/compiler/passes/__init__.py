@@ -8,5 +8,11 @@ from ..graph import Graph
 from .cse import merge_equal_calls
 from .dce import drop_unused
 from .decompose import decompose
+from .fold import fold_constants
 
-PASSES: tuple[Callable[[Graph], Graph], ...] = (decompose, merge_equal_calls, drop_unused)
+PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    decompose,
+    fold_constants,
+    merge_equal_calls,
+    drop_unused,
+)

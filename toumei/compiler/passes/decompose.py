@@ -23,7 +23,9 @@ def decompose(graph: Graph) -> Graph:
 
 
 def _is_split(call: Call) -> bool:
-    return isinstance(call.op, Composite) and type(call.op).__name__ not in WHOLE
+    if not isinstance(call.op, Composite) or hasattr(call.op, "lower"):
+        return False
+    return type(call.op).__name__ not in WHOLE
 
 
 def _decompose_once(graph: Graph) -> Graph:
