@@ -44,6 +44,7 @@ from .device import (
     seed,
     set_rng_state,
 )
+from .eager import set_native_eager
 from .ops import *
 from .ops import __all__ as _ops
 from .tensor import Size, Tensor
@@ -146,6 +147,7 @@ __all__ = [
     "seed",
     "set_default_dtype",
     "set_grad_enabled",
+    "set_native_eager",
     "set_rng_state",
     "signal",
     "special",

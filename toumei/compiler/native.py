@@ -44,12 +44,12 @@ class Native:
         self.graph = graph
         self.planner: Planner | None = None  # how it was built, if it was
         key = digest(graph, self.target) if kept else ""
-        self.plan = _load(key) if kept else None
+        self.plan = load_plan(key) if kept else None
         if self.plan is None:
             with _patience(graph):
                 self.plan, library = self._build(key)
         else:
-            library = cache.library(self._text, _names(self.plan), key, self.target)
+            library = cache.library(self._text, function_names(self.plan), key, self.target)
         self._place_memory()
         steps = [Step(*s) if isinstance(s, Launch) else self._python(s) for s in self.plan.steps]
         self.program = Program(library, steps)
@@ -67,11 +67,11 @@ class Native:
         self.planner = Planner(self.graph, fuse, self.target)
         plan = self.planner.plan
         known = all(s.call >= 0 for s in plan.steps if isinstance(s, Fallback))
-        names = _names(plan)
+        names = function_names(plan)
         if not key or not known:
             return plan, cache.library(self._text, names, None, self.target)
         library = cache.library(self._text, names, key, self.target)
-        cache.save(_plan_name(key), plan.to_json().encode())
+        save_plan(key, plan)
         return plan, library
 
     def _text(self) -> str:
@@ -94,8 +94,7 @@ class Native:
         spaces = {ARENA: raw.ctypes.data + start, FLAGS: self.flags.ctypes.data}
         at = {v: a.ctypes.data for v, a in self.constants.items()}
         fixed = [
-            at[p.number] if p.space == CONSTANT else spaces.get(p.space, 0)
-            for p in plan.table
+            at[p.number] if p.space == CONSTANT else spaces.get(p.space, 0) for p in plan.table
         ]
         self.table = np.array(fixed or [0], np.int64) + ([p.byte for p in plan.table] or 0)
         moving = [(i, p.number) for i, p in enumerate(plan.table) if p.space == GIVEN]
@@ -227,7 +226,7 @@ def _stage_of(planner: Planner, plan: Plan, step: Fallback) -> int:
     return [i for i, s in enumerate(planner.stages) if not s.kernels][number]
 
 
-def _names(plan: Plan) -> list[str]:
+def function_names(plan: Plan) -> list[str]:
     """Return the functions that a plan runs."""
     return list(dict.fromkeys(s.function for s in plan.steps if isinstance(s, Launch)))
 
@@ -275,7 +274,12 @@ def _plan_name(key: str) -> str:
     return f"{key}-plan"
 
 
-def _load(key: str) -> Plan | None:
+def save_plan(key: str, plan: Plan) -> None:
+    """Keep a plan on disk."""
+    cache.save(_plan_name(key), plan.to_json().encode())
+
+
+def load_plan(key: str) -> Plan | None:
     """Return a plan that was kept, if it is there and whole."""
     data = cache.load(_plan_name(key))
     if data is None:
@@ -304,4 +308,4 @@ def _patience(graph: Graph) -> Iterator[None]:
         timer.cancel()
 
 
-__all__ = ["Native", "Place", "digest"]
+__all__ = ["Native", "Place", "digest", "function_names", "load_plan", "save_plan"]
