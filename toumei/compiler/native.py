@@ -44,12 +44,13 @@ class Native:
         self.graph = graph
         self.planner: Planner | None = None  # how it was built, if it was
         key = digest(graph, self.target) if kept else ""
-        self.plan = _load(key) if kept else None
-        if self.plan is None:
+        found = _load(key) if kept else None
+        if found is None:
             with _patience(graph):
                 self.plan, library = self._build(key)
         else:
-            library = cache.library(self._text, _names(self.plan), key, self.target)
+            self.plan = found
+            library = cache.library(self._text, _names(found), key, self.target)
         self._place_memory()
         steps = [Step(*s) if isinstance(s, Launch) else self._python(s) for s in self.plan.steps]
         self.program = Program(library, steps)
@@ -85,23 +86,22 @@ class Native:
     def _place_memory(self) -> None:
         """Make the arena, and the table of the kernels' buffers."""
         plan = self.plan
-        assert plan is not None
-        raw = np.zeros(plan.arena + 128, np.uint8)
-        start = -raw.ctypes.data % 128
-        self.arena = raw[start : start + plan.arena]
         self.flags = np.zeros(max(1, len(plan.flagged)), np.int64)
         self.constants = {v: np.ascontiguousarray(a) for v, a in self.graph.constants.items()}
-        spaces = {ARENA: raw.ctypes.data + start, FLAGS: self.flags.ctypes.data}
+        spaces = {FLAGS: self.flags.ctypes.data}
         at = {v: a.ctypes.data for v, a in self.constants.items()}
         fixed = [
-            at[p.number] if p.space == CONSTANT else spaces.get(p.space, 0)
-            for p in plan.table
+            at[p.number] if p.space == CONSTANT else spaces.get(p.space, 0) for p in plan.table
         ]
         self.table = np.array(fixed or [0], np.int64) + ([p.byte for p in plan.table] or 0)
         moving = [(i, p.number) for i, p in enumerate(plan.table) if p.space == GIVEN]
         self.entries = np.array([i for i, _ in moving], np.int64)
         self.sources = np.array([s for _, s in moving], np.int64)
         self.offsets = self.table[self.entries]
+        inner = [i for i, p in enumerate(plan.table) if p.space == ARENA]
+        self.inner = np.array(inner, np.int64)  # entries in the arena, and where in it they are
+        self.inner_offsets = self.table[self.inner]
+        self.base = 0  # where the arena was at the last call
         count = len(self.graph.inputs) + len(self.graph.states) + len(plan.results)
         self.addresses = np.zeros(count, np.int64)
         self.current: list[Array] = []
@@ -113,7 +113,7 @@ class Native:
         """Return a view's elements."""
         place = view.place
         owners: dict[str, Callable[[], Array]] = {
-            ARENA: lambda: self.arena,
+            ARENA: lambda: _arena.memory,
             CONSTANT: lambda: self.constants[place.number],
             GIVEN: lambda: self.current[place.number],
         }
@@ -133,7 +133,7 @@ class Native:
     def _op(self, step: Fallback) -> Any:
         if step.call >= 0:
             return self.graph.calls[step.call].op
-        assert self.planner is not None and self.plan is not None
+        assert self.planner is not None
         stage = self.planner.stages[_stage_of(self.planner, self.plan, step)]
         assert stage.group.host is not None
         return stage.group.host.node.call.op
@@ -164,7 +164,6 @@ class Native:
         self.current = [*given, *dense, *results]
         try:
             go(self.table)
-            assert self.plan is not None
             for state, view in self.plan.copies:
                 np.copyto(self.current[state], self._array(view))
             for mine, theirs in zip(dense, states, strict=True):
@@ -172,7 +171,7 @@ class Native:
                     np.copyto(theirs, mine)
         finally:
             self.current = []
-        if self.flags.any():
+        if self.plan.flagged and self.flags.any():
             self._refuse()
         return results
 
@@ -181,6 +180,9 @@ class Native:
     ) -> None:
         """Fill the table with the addresses of this call."""
         addresses, first = self.addresses, len(given)
+        if self.base != _arena.at_least(self.plan.arena):
+            self.base = _arena.base
+            self.table[self.inner] = self.inner_offsets + self.base
         for i, a in enumerate(given):
             addresses[i] = _address(a)
         for i, a in enumerate(states):
@@ -193,13 +195,35 @@ class Native:
 
     def _refuse(self) -> None:
         """Raise what an op says about its indices; the step has run, with other ones."""
-        assert self.plan is not None
         text = self.plan.flagged[int(np.flatnonzero(self.flags)[0])]
         self.flags[:] = 0
         raise OpIndexError(
             f"{text}: an index is out of range; it was computed in a compiled step, which has run "
             "to its end with an index that is in range"
         )
+
+
+class Arena:
+    """The memory that all programs compute in, one after the other: as much as the largest needs.
+
+    Steps run one at a time, and nothing in it is needed after the step.
+    """
+
+    def __init__(self) -> None:
+        self.memory = np.zeros(0, np.uint8)
+        self.base = 0
+
+    def at_least(self, size: int) -> int:
+        """Return the address of so much memory, aligned to 128 bytes."""
+        if self.memory.size < size or not self.base:
+            raw = np.zeros(size + 128, np.uint8)
+            start = -raw.ctypes.data % 128
+            self.memory = raw[start : start + size]
+            self.base = raw.ctypes.data + start
+        return self.base
+
+
+_arena = Arena()
 
 
 def _address(a: Array) -> int:
