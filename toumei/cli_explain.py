@@ -22,6 +22,7 @@ if TYPE_CHECKING:
               help="How many kernels to show.")  # fmt: skip
 @click.option("--passes", is_flag=True, help="Print the graph before and after each pass.")
 @click.option("--groups", is_flag=True, help="Print what each kernel computes, as formulas.")
+@click.option("--memory", is_flag=True, help="Print where each value lies in memory.")
 @click.option("--kernel", type=click.IntRange(0), metavar="N", help="Which one --ir and "
               "--assembly are about: its number in the table.")  # fmt: skip
 @click.option("--ir", is_flag=True, help="Print the kernel's LLVM IR.")
@@ -41,6 +42,7 @@ def explain(
     top: int,
     passes: bool,
     groups: bool,
+    memory: bool,
     kernel: int | None,
     ir: bool,
     assembly: bool,
@@ -88,6 +90,8 @@ def explain(
     parts = [titled_graph(name, graph) for name, graph in explanation.passes] if passes else []
     if groups:
         parts.append(explanation.groups())
+    if memory:
+        parts.append(explanation.memory())
     if kernel is not None and ir:
         parts.append(explanation.ir(kernel, target))
     if kernel is not None and assembly:
@@ -107,4 +111,7 @@ def _show(explanation: Explanation, top: int) -> None:
     console = Console(highlight=False)
     console.print(explanation.rich(console.width, top), soft_wrap=True)
     console.print()
-    console.print("see inside with --groups, --passes, --kernel N --assembly, --picture FILE")
+    console.print(
+        "see inside with --passes, --groups, --memory, --kernel N --assembly, --picture FILE",
+        soft_wrap=True,
+    )

@@ -276,6 +276,22 @@ def group_text(number: int, planner: Planner) -> str:
     return "\n".join(lines)
 
 
+def memory_text(planner: Planner) -> str:
+    """Say where in the arena each value lies, and from which kernel to which."""
+    lives: dict[int, list[int]] = {}
+    for i, stage in enumerate(planner.stages):
+        for buffer in stage.buffers:
+            if buffer.value >= 0 and buffer.value in planner.places:
+                lives.setdefault(buffer.value, []).append(i)
+    lines = [f"{'value':<8} {'bytes':>24}  {'kernels':<9}  shape"]
+    for v in sorted(lives, key=lambda v: (planner.places[v], lives[v][0])):
+        spec, start = planner.lowered.specs[v], planner.places[v]
+        place = f"{start:,} – {start + max(1, spec.size) * spec.dtype.itemsize:,}"
+        turns = f"{lives[v][0]} – {lives[v][-1]}"
+        lines.append(f"{f'%{v}':<8} {place:>24}  {turns:<9}  {spec}")
+    return "\n".join([*lines, f"{planner.plan.arena:,} bytes in all"])
+
+
 def _node_lines(node: Node, planner: Planner) -> list[str]:
     """Write a node as a formula, and where its results go."""
     outs = [w.value for w in node.writes()]

@@ -23,35 +23,38 @@ def reduction(low: Lowering, call: Call) -> Expr | None:
     assert isinstance(call.op, Reduction)
     how, shape, e = _HOW[type(call.op).__name__], low.shape(v), low.expr(v)
     spec = low.specs[out]
-    dims = sorted({d % len(shape) for d in call.op.dim if shape})
+    dims = {d % len(shape) for d in call.op.dim if shape}
     if how in ("any", "all"):
         e = low.scalars.cast(e, np.dtype(bool))
         if spec.dtype != bool:
             return None
     if e.dtype != spec.dtype:
         e = low.scalars.cast(e, spec.dtype)
-    order = order_of(e, shape)
-    runs = _runs([d for d in order if shape[d] != 1], set(dims))
-    if not runs:
-        kept = reshape(e, shape, spec.shape)
-        assert kept is not None
-        return kept
-    for run in runs[:-1]:
-        part = tuple(1 if d in run else n for d, n in enumerate(shape))
-        e = reduced(low, call, low.new(Spec(part, spec.dtype)), shape, e, run, how, part)
+    while len(runs := _runs(e, shape, dims)) > 1:
+        part = tuple(1 if d in runs[0] else n for d, n in enumerate(shape))
+        e = reduced(low, call, low.new(Spec(part, spec.dtype)), shape, e, runs[0], how, part)
         shape = part
-    return reduced(low, call, out, shape, e, runs[-1], how, spec.shape)
+    if runs:
+        return reduced(low, call, out, shape, e, runs[0], how, spec.shape)
+    kept = reshape(e, shape, spec.shape)
+    assert kept is not None
+    return kept
 
 
-def _runs(order: Sequence[int], dims: set[int]) -> list[list[int]]:
-    """Return the reduced dims in groups that lie side by side, the innermost first.
+def _runs(e: Expr, shape: Shape, dims: set[int]) -> list[list[int]]:
+    """Return the reduced dims in groups that lie side by side in memory, the innermost first.
 
-    >>> _runs((0, 1, 2, 3), {0, 2, 3}), _runs((0, 2, 3, 1), {0, 2, 3})
-    ([[3, 2], [0]], [[3, 2, 0]])
+    >>> by = np.dtype(np.float32)
+    >>> _runs(Read(0, by, (60, 20, 5, 1)), (2, 3, 4, 5), {0, 2, 3})
+    [[3, 2], [0]]
+    >>> _runs(Read(0, by, (60, 1, 15, 3)), (2, 3, 4, 5), {0, 2, 3})
+    [[3, 2, 0]]
     """
     runs: list[list[int]] = []
     last = False
-    for d in reversed(order):
+    for d in reversed(order_of(e, shape)):
+        if shape[d] == 1:
+            continue
         if d in dims:
             if last:
                 runs[-1].append(d)

@@ -58,7 +58,7 @@ class Explanation:
         passes: (name of the pass, the graph as it left it), the trace first.
         seconds: of one step, the median of some runs.
         peaks: what the machine could do.
-        arena: bytes of memory for all that is in between.
+        arena: bytes of the memory for all that is in between.
     """
 
     def __init__(
@@ -93,6 +93,12 @@ class Explanation:
 
         numbers = range(len(self.kernels))
         return "\n".join(group_text(i, self._seen.planner) for i in numbers)
+
+    def memory(self) -> str:
+        """Return where each value lies in the arena, and which kernels need it there."""
+        from ..compiler.explain_kernels import memory_text
+
+        return memory_text(self._seen.planner)
 
     def ir(self, kernel: int, target: str | None = None) -> str:
         """Return the LLVM IR of one kernel.
