@@ -34,7 +34,7 @@ from .symbol import layout
 
 M = TypeVar("M", bound=Module)
 
-LIMIT = 8  # programs of one function
+LIMIT = 16  # programs of one function
 STALE = 64  # after so many calls without it, a program may make room for another
 
 BACKEND = Backend(Native)

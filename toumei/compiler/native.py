@@ -25,7 +25,19 @@ from .llvm import cache
 from .llvm.ir import module
 from .llvm.program import Program, Step
 from .llvm.target import Target, host
-from .plan import ARENA, CONSTANT, FLAGS, GIVEN, Fallback, Launch, Place, Plan, Planner, View
+from .plan import (
+    ARENA,
+    CONSTANT,
+    FLAGS,
+    GIVEN,
+    NOWHERE,
+    Fallback,
+    Launch,
+    Place,
+    Plan,
+    Planner,
+    View,
+)
 
 PATIENCE = 1.0  # seconds after which a message says what takes so long
 
@@ -116,6 +128,7 @@ class Native:
             ARENA: lambda: _arena.memory,
             CONSTANT: lambda: self.constants[place.number],
             GIVEN: lambda: self.current[place.number],
+            NOWHERE: lambda: np.empty(view.shape, view.dtype),  # it has no elements
         }
         return np.asarray(_Memory(owners[place.space](), view))
 
