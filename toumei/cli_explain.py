@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -78,15 +80,13 @@ def explain(
         raise click.UsageError(
             "--kernel N goes with --ir or --assembly, and they (and --target) with it"
         )
-    from .compiler.llvm.runtime import set_num_threads
+    found = find(recipe)
+    check_dataset(found, given["dataset"])
     from .recipes.explain import explain_recipe
     from .viz.explain import titled_graph
 
-    if threads:
-        set_num_threads(threads)
-    found = find(recipe)
-    check_dataset(found, given["dataset"])
-    explanation = explain_recipe(found, Options(**given), inference=inference)
+    with _threads(threads):
+        explanation = explain_recipe(found, Options(**given), inference=inference)
     parts = [titled_graph(name, graph) for name, graph in explanation.passes] if passes else []
     if groups:
         parts.append(explanation.groups())
@@ -105,6 +105,19 @@ def explain(
         click.echo(f"wrote {picture}")
 
 
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Let so many threads run what is compiled within the block."""
+    from .compiler.llvm.runtime import get_num_threads, set_num_threads
+
+    before = get_num_threads()
+    set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
 def _show(explanation: Explanation, top: int) -> None:
     from rich.console import Console
 
@@ -112,6 +125,6 @@ def _show(explanation: Explanation, top: int) -> None:
     console.print(explanation.rich(console.width, top), soft_wrap=True)
     console.print()
     console.print(
-        "see inside with --passes, --groups, --memory, --kernel N --assembly, --picture FILE",
+        "more: --passes, --groups, --memory, --kernel N --assembly, --picture FILE",
         soft_wrap=True,
     )

@@ -142,3 +142,52 @@ def check(
     wrong = differences(step, arguments, compiled, calls)
     assert not wrong, "\n".join(wrong[:3])
     return compiled
+
+
+# --- steps that train a model ---------------------------------------------------------------------
+
+#: Makes a step, its arguments and the module that it changes, the same ones each time.
+Build = Callable[[], tuple[Callable[..., Any], Sequence[Any], tm.nn.Module]]
+
+
+def check_training(build: Build, *, target: Any = None, calls: int = 2) -> Compiled:
+    """Compare results, parameters and buffers after each of some calls; return the compiled one."""
+    made: list[Compiled] = []
+
+    def compile(step: Callable[..., Any]) -> Compiled:
+        made.append(native(step, target))
+        return made[0]
+
+    mine = _training(build, compile, calls)
+    theirs = _training(build, lambda step: step, calls)
+    assert len(mine) == len(theirs), "another number of results"
+    errors = [error(a, b) for a, b in zip(mine, theirs, strict=True)]
+    allowed = [LIMITS.get(str(b.dtype), 0.0) for b in theirs]
+    if any(e > limit for e, limit in zip(errors, allowed, strict=True)):
+        near = _training(build, lambda step: step, calls, nudged=True)
+        effects = [error(a, b) for a, b in zip(near, theirs, strict=True)]
+        allowed = [
+            a + NUDGES * e if np.isfinite(e) else a for a, e in zip(allowed, effects, strict=True)
+        ]
+    for i, (e, limit) in enumerate(zip(errors, allowed, strict=True)):
+        what = f"array {i} of {len(errors)}, {theirs[i].dtype}{list(theirs[i].shape)}"
+        assert e <= limit, f"{what}: {e:.2g} off\n{mine[i]}\n{theirs[i]}"
+    return made[0]
+
+
+def _training(
+    build: Build, compile: Callable[..., Any], calls: int, nudged: bool = False
+) -> list[Array]:
+    tm.manual_seed(0)
+    step, arguments, model = build()
+    if nudged:
+        arguments = copied(arguments, _nudged)
+        with tm.no_grad():
+            for p in model.parameters():
+                p.copy_(tm.from_numpy(_nudged(p.detach().numpy()).astype(p.dtype)))
+    step = compile(step)
+    found: list[Array] = []
+    for _ in range(calls):
+        found += numbers(run_quietly(step, *arguments))
+        found += numbers(model.state_dict())
+    return found

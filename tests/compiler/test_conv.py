@@ -15,7 +15,6 @@ pytest.importorskip("llvmlite")
 from toumei.compiler.llvm import conv, jit, program, runtime
 from toumei.compiler.llvm.conv_spec import ConvSpec
 from toumei.compiler.llvm.ir import Function, Value, module, split
-from toumei.compiler.llvm.matmul_tile import load_maybe, store_maybe
 from toumei.compiler.llvm.target import Target, host
 
 TARGETS = [t for t in map(Target.named, ("avx512", "avx2", "generic")) if t.runs_here()]
@@ -289,11 +288,11 @@ def test_epilogue(direction, case):
         lanes = split(sums.type)[1]
         assert lanes == conv.epilogue_lanes(direction, arrays.spec, host())
         place = f.add(f.mul(row, channels), column)
-        more = load_maybe(f, f.at(f.buffer(4), place, "float"), sums.type, mask)
+        more = f.load_masked(f.at(f.buffer(4), place, "float"), sums.type, mask)
         number = f.splat("float", f.cast("sitofp", batch, "float"), lanes)
         value = f.fadd(f.fadd(f.fmul(sums, 2.0), more), number)
         to = f.at(f.buffer(2), f.add(place, f.mul(batch, image)), "float")
-        store_maybe(f, value, to, mask)
+        f.store_masked(value, to, mask)
 
     def place(f: Function, row: Value, column: Value, batch: Value) -> Value:
         return f.at(f.buffer(2), f.add(f.mul(row, channels), column), "float")

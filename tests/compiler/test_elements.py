@@ -21,8 +21,8 @@ from toumei.compiler.llvm.elements import (
     memory_type,
     ramp,
     store_element,
-    tail_mask,
 )
+from toumei.compiler.llvm.integers import tail_mask
 from toumei.compiler.llvm.ir import Function, module
 from toumei.compiler.llvm.target import Target
 from toumei.compiler.scalar import Scalars

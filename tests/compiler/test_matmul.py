@@ -25,7 +25,6 @@ from toumei.compiler.llvm.matmul import (
     store_c,
 )
 from toumei.compiler.llvm.matmul_plan import arrange
-from toumei.compiler.llvm.matmul_tile import load_maybe, store_maybe
 from toumei.compiler.llvm.target import Target
 
 TARGETS = [t for t in map(Target.named, ("avx512", "avx2", "generic")) if t.runs_here()]
@@ -217,7 +216,7 @@ def bias_relu_and_mask(spec: MatmulSpec):
     store, raw = store_c(spec, 2), store_c(spec, 5)
 
     def epilogue(f: Function, sums: Value, row, column, batch, mask) -> None:
-        bias = load_maybe(f, f.at(f.buffer(4), column, spec.dtype), sums.type, mask)
+        bias = f.load_masked(f.at(f.buffer(4), column, spec.dtype), sums.type, mask)
         biased = f.fadd(sums, bias)
         zero = f.const(sums.type, 0.0)
         store(f, f.select(f.compare("olt", biased, zero), zero, biased), row, column, batch, mask)
@@ -231,7 +230,7 @@ def accumulate(spec: MatmulSpec):
 
     def epilogue(f: Function, sums: Value, row, column, batch, mask) -> None:
         place = f.at(f.at(f.buffer(2), f.mul(row, spec.c[0]), spec.dtype), column, spec.dtype)
-        store_maybe(f, f.fadd(load_maybe(f, place, sums.type, mask), sums), place, mask)
+        f.store_masked(f.fadd(f.load_masked(place, sums.type, mask), sums), place, mask)
 
     return epilogue
 

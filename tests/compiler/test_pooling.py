@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from toumei.compiler.llvm import pooling as pooling_kernels
+from toumei.compiler.llvm.integers import as_value
 from toumei.compiler.llvm.ir import Function, Value
-from toumei.compiler.llvm.matmul import as_value
 from toumei.compiler.llvm.pooling import KERNELS
 from toumei.ops import pooling
 from toumei.ops.pooling import MaxPool, MaxTaps, Pooling, PutTaps, SumWindows

@@ -14,7 +14,6 @@ pytest.importorskip("llvmlite")
 from toumei.compiler.llvm import jit, winograd
 from toumei.compiler.llvm.conv_spec import ConvSpec
 from toumei.compiler.llvm.ir import module
-from toumei.compiler.llvm.matmul_tile import load_maybe, store_maybe
 from toumei.compiler.llvm.program import Step, build
 from toumei.compiler.llvm.runtime import get_num_threads, set_num_threads
 from toumei.compiler.llvm.target import Target, host
@@ -247,11 +246,11 @@ def test_epilogue_of_pixels(target, direction):
 
     def epilogue(f, sums, row, column, batch, mask):
         lanes = target.lanes("float")
-        added = load_maybe(f, f.at(f.buffer(4), column, "float"), sums.type, mask)
+        added = f.load_masked(f.at(f.buffer(4), column, "float"), sums.type, mask)
         at = f.at(f.buffer(5), f.add(f.mul(batch, rows * columns), row), "float")
         factor = f.splat("float", f.load(at, "float"), lanes)
         sums = f.fmul(f.fadd(sums, added), factor)
-        store_maybe(f, sums, place(f, row, column, batch), mask)
+        f.store_masked(sums, place(f, row, column, batch), mask)
 
     Compiled(direction, spec, target, epilogue)(a, b, result, bias, scale)
     wanted = (expected(direction, x, w, g, padding) + bias) * scale.reshape(n, rows, columns, 1)
@@ -267,8 +266,8 @@ def test_epilogue_of_the_weight(target):
 
     def epilogue(f, sums, row, column, batch, mask):
         at = f.at(f.buffer(2), f.add(f.mul(row, 9 * spec.c), column), "float")
-        old = load_maybe(f, at, sums.type, mask)
-        store_maybe(f, f.fsub(old, f.fmul(sums, f.const(sums.type, 0.01))), at, mask)
+        old = f.load_masked(at, sums.type, mask)
+        f.store_masked(f.fsub(old, f.fmul(sums, f.const(sums.type, 0.01))), at, mask)
 
     Compiled("weight", spec, target, epilogue)(x, g, new)
     assert error(new, w - 0.01 * expected("weight", x, w, g, padding)) < ERROR

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
+from .expr import dense
+
 Sizes: TypeAlias = tuple[int, ...]
 
 
@@ -129,17 +131,7 @@ def same_shape(shape: Sequence[int], domain: Sequence[int]) -> Match | None:
     >>> same_shape((64, 128), (8, 8, 128)).first.factors
     ((8, 8), (128,))
     """
-    total = _dense(shape), _dense(domain)
-    return match(shape, total[0], domain, total[1])
-
-
-def _dense(shape: Sequence[int]) -> list[int]:
-    out: list[int] = []
-    step = 1
-    for n in reversed(shape):
-        out.append(step)
-        step *= n
-    return out[::-1]
+    return match(shape, dense(shape), domain, dense(domain))
 
 
 def merge(sizes: Sequence[int], walks: Sequence[Sequence[int]]) -> tuple[Sizes, list[Sizes]]:

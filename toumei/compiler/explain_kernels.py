@@ -86,7 +86,7 @@ def _row(seen: Seen, number: int, stage: Stage, seconds: float, peaks: Peaks) ->
     where, text = source_of(place, seen.outer)
     ops = sum(operations(n, seen.planner.target) for n in group.nodes())
     read, written = moved(stage, seen.planner)
-    share, bound = _judged(stage, seconds, ops, read + written, peaks)
+    share, bound = _judged_stage(stage, seconds, ops, read + written, peaks)
     return KernelRow(
         number, ", ".join(words(group, seen.planner.target)), shape_of(group),
         tuple(k.function.name for k in stage.kernels),
@@ -98,25 +98,36 @@ def _row(seen: Seen, number: int, stage: Stage, seconds: float, peaks: Peaks) ->
 # --- the roofline --------------------------------------------------------------------------------
 
 
-def _judged(
-    stage: Stage, seconds: float, ops: int, size: int, peaks: Peaks
+def judged(
+    seconds: float, ops: int, size: int, dtype: str, kernels: int, peaks: Peaks
 ) -> tuple[float | None, str]:
-    """Return the share of the peak that a stage reaches, and what bounds it."""
-    if not stage.kernels:
-        return None, "Python"
-    dtype = next((w.dtype.name for n in stage.group.nodes() for w in n.writes()), "float32")
+    """Return the share of the peak that a stage reaches, and what bounds it.
+
+    Args:
+        seconds, ops, size, dtype: its time, operations, bytes, and what it computes with.
+        kernels: how many are run for it.
+        peaks: of the machine.
+    """
+    if seconds < 2 * peaks.start * kernels:
+        return None, "start"
     arithmetic = ops / peaks.operations(dtype)
     place, speed = peaks.place_of(size)
     moving = size / speed
-    if seconds < 4 * peaks.start * len(stage.kernels):
-        return None, "start"
+    if moving > arithmetic:
+        return moving / seconds, place
+    return arithmetic / seconds, "arithmetic"
+
+
+def _judged_stage(
+    stage: Stage, seconds: float, ops: int, size: int, peaks: Peaks
+) -> tuple[float | None, str]:
+    if not stage.kernels:
+        return None, "Python"
     host = stage.group.host
     if host is not None and isinstance(host.node.call.op, Random):
         return None, "arithmetic"  # of integers, which aren't counted
-    limit, bound = (arithmetic, "arithmetic")
-    if moving > arithmetic:
-        limit, bound = moving, place
-    return limit / seconds if seconds else None, bound
+    dtype = next((w.dtype.name for n in stage.group.nodes() for w in n.writes()), "float32")
+    return judged(seconds, ops, size, dtype, len(stage.kernels), peaks)
 
 
 # --- in words ------------------------------------------------------------------------------------

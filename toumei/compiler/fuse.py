@@ -205,7 +205,7 @@ class Fusion:
         assert kernel.host is not None
         if type(kernel.host.node.call.op).__name__ not in HOSTS or kernel.domain[-1:] == (1,):
             return False
-        if kernel.host.node.outputs[0].dtype.kind != "f" or _is_empty(kernel.host.node):
+        if kernel.host.node.outputs[0].dtype.kind != "f" or not _is_written(kernel.host.node):
             return False
         return any(w.value in reads for n in kernel.nodes() for w in n.writes())
 
@@ -439,9 +439,10 @@ def _alone(node: Extern) -> Kernel:
     return Kernel(tuple(shape[d] for d in order), host=host, lead=lead % max(1, len(shape)))
 
 
-def _is_empty(node: Extern) -> bool:
-    """Tell whether an op has nothing to compute with: no kernel is written for it then."""
-    return any(0 in shape for shape in node.shapes)
+def _is_written(node: Extern) -> bool:
+    """Tell whether a kernel is written for an op: there is none for nothing, nor for 3-d images."""
+    is_product = type(node.call.op).__name__ == "Matmul"
+    return not any(0 in s or (len(s) > 4 and not is_product) for s in node.shapes)
 
 
 def fuse(lowered: Lowered) -> list[Kernel]:

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from .axes import Sizes, merge
 from .expr import Index, Read
 from .llvm.elements import Elements, load_element, memory_type, ramp, store_element
+from .llvm.integers import Number, linear, plus, split_index, times
 from .llvm.ir import Function, Value, split
 from .llvm.target import Target
-from .llvm.writer import accesses, linear, plus, split_index, times
+from .llvm.writer import accesses
 from .nest import RESULT, Statement
-
-Number = Value | int
 
 
 class Epilogue:

@@ -202,7 +202,7 @@ def _start(threads: int, kernels: int = 64) -> float:
     f = _kernel("nothing")
     f.ret()
     program = build([f], [Step(f.name, threads, 1)] * kernels)
-    return _best(program, np.zeros(1, np.int64), 10) / kernels
+    return _best(program, np.zeros(1, np.int64), 100) / kernels
 
 
 def _kernel(name: str) -> Function:

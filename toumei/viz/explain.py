@@ -283,13 +283,15 @@ def _kernel_lines(a: Alike, total: float, width: int) -> list[Line]:
     times = f"×{len(a.rows)} " if len(a.rows) > 1 else ""
     bound = f"{first.bound:<12}"
     room = width - len(numbers) - len(bound)
-    does = first.reason or f"{times}{first.does}"
+    does = f"{times}{first.does}"
     lines: list[Line] = [
         [(numbers, ""), (bound, _COLOURS.get(first.bound, "dim")), (_cut(does, room), "bold")]
     ]
     whence = " ".join(filter(None, ["gradient of" if first.backward else "", first.where]))
     place = "  ".join(filter(None, [first.shape, first.module, whence, first.text]))
     lines.append([(_INDENT + _cut(place, width - len(_INDENT)), "dim")])
+    if first.reason:
+        lines.append([(_INDENT + _cut(first.reason, width - len(_INDENT)), "red")])
     return lines
 
 

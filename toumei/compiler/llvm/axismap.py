@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .integers import Number, plus, times
 from .ir import Function, Value, vector
-from .kernel import Generator, Kernel, Memory
-from .matmul import Number, add, mul
-from .nest import Dim, Offsets, blocks, count, dims, read, sweep, sweep_block
+from .kernel import Generator, Kernel, Memory, kernel_function
+from .strided import Dim, Offsets, blocks, count, dims, read, sweep, sweep_block
 from .target import Target
 
 __all__ = ["KERNELS", "MapSpec", "emit"]
@@ -47,7 +47,7 @@ class MapSpec:
 
 def emit(name: str, spec: MapSpec, target: Target) -> list[Kernel]:
     """Write the kernel of a map."""
-    f = Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
+    f = kernel_function(name)
     # The number of the output goes along as if it were the offset within a third array.
     outer = [Dim(d.size, (*d.steps, 0)) for d in spec.rows]
     nest = [*outer, Dim(spec.axis.size, (0, spec.axis.steps[1], 1))]
@@ -65,7 +65,7 @@ def emit(name: str, spec: MapSpec, target: Target) -> list[Kernel]:
 def _output(f: Function, spec: MapSpec, taps: _Taps, offsets: Offsets, lanes: int) -> None:
     """Write one output along the dimension, for all of the inner dimension."""
     x, y, i = offsets
-    first = mul(f, i, taps.count)
+    first = times(f, i, taps.count)
 
     def body(o: Offsets, lanes: int) -> None:
         total = taps.sum(first, o[0], lanes)
@@ -91,10 +91,10 @@ class _Taps:
         f, start = self.f, _zero(self.f, self.spec.element, lanes)
         if self.count > _UNROLLED:
             with f.loop(0, self.count, carried=[start]) as loop:
-                part = self.part(add(f, loop.index, first), offset, lanes)
+                part = self.part(plus(f, loop.index, first), offset, lanes)
                 loop.next = [f.fadd(loop.carried[0], part)]
             return loop.results[0]
-        parts = [self.part(add(f, first, t), offset, lanes) for t in range(self.count)]
+        parts = [self.part(plus(f, first, t), offset, lanes) for t in range(self.count)]
         total = parts[0]
         for part in parts[1:]:
             total = f.fadd(total, part)
@@ -104,7 +104,7 @@ class _Taps:
         """Return what a tap contributes."""
         f, element = self.f, self.spec.element
         place = f.load(f.at(self.places, tap, "i64"), "i64")
-        x = read(f, f.buffer(0), add(f, place, offset), element, lanes, 1)
+        x = read(f, f.buffer(0), plus(f, place, offset), element, lanes, 1)
         if self.weights is None:
             return x
         weight = f.load(f.at(self.weights, tap, element), element)

@@ -25,34 +25,15 @@ row-major; `batch` is 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from . import conv_combine, conv_direct, conv_pack, conv_plan, conv_weight, conv_weight_plan
 from .conv_spec import ConvSpec
-from .ir import Function
+from .kernel import Kernel
 from .matmul import Epilogue, Place
 from .target import Target
 
-__all__ = ["ConvSpec", "Epilogue", "Kernel", "Place", "emit", "epilogue_lanes", "workspace"]
+__all__ = ["ConvSpec", "Epilogue", "Place", "emit", "epilogue_lanes", "workspace"]
 
 DIRECTIONS = ("forward", "input", "weight")
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel of a convolution: see program.Step.
-
-    Args:
-        function: its code.
-        items: work items.
-        chunk: how many a thread should take at a time; 0: as seems fit.
-        scratch: bytes of memory that each thread needs for it, aligned to 64.
-    """
-
-    function: Function
-    items: int
-    chunk: int = 0
-    scratch: int = 0
 
 
 def emit(

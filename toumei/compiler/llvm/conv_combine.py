@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from .conv_spec import ConvSpec
 from .conv_weight_plan import Plan, items, pad_channels, pseudo, sums_size, turned
+from .integers import limited, tail_mask
 from .ir import SIZES, Function, Value, vector
+from .kernel import kernel_function
 from .matmul import Epilogue
-from .matmul_tile import first_lanes, store_maybe
-
-ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]
 
 
 class Combine:
@@ -22,9 +21,10 @@ class Combine:
         self.lanes = plan.target.lanes(spec.dtype)
         self.groups, self.inner, self.columns = pseudo(spec)
         self.taps = spec.kernel[0] * spec.kernel[1]
-        self.f = Function(name, ARGS)
+        self.f = kernel_function(name)
 
     def function(self) -> Function:
+        """Return the kernel: a loop over items."""
         f = self.f
         if items(self.spec, self.plan)[1]:
             self.wide, self.block = turned(self.spec, self.plan.target)
@@ -37,13 +37,14 @@ class Combine:
         return f
 
     def item(self, item: Value) -> None:
+        """Write an item: its sums, turned into the layout of the weight, then stored."""
         f = self.f
         pieces, blocks = -(-self.inner // self.block), -(-self.columns // self.wide)
         rest, piece = f.udiv(item, pieces), f.urem(item, pieces)
         group, block = f.udiv(rest, blocks), f.urem(rest, blocks)
         first, column = f.mul(piece, self.block), f.mul(block, self.wide)
-        channels = self.least(f.sub(f.const("i64", self.inner), first), self.block, self.inner)
-        valid = self.least(f.sub(f.const("i64", self.columns), column), self.wide, self.columns)
+        channels = limited(f, first, self.block, self.inner)
+        valid = limited(f, column, self.wide, self.columns)
         self.turn(group, (column, valid), first, channels)
         count = channels * self.taps if isinstance(channels, int) else f.mul(channels, self.taps)
         row0 = f.add(f.mul(group, self.columns), column)
@@ -60,11 +61,6 @@ class Combine:
         """The weights of an out-channel are contiguous."""
         rows, taps = self.spec.kernel
         return self.spec.weight[1:] == (rows * taps, taps, 1)
-
-    def least(self, left: Value, count: int, size: int) -> Value | int:
-        if size % count == 0:
-            return count
-        return self.f.select(self.f.compare("slt", left, count), left, count)
 
     def turn(
         self,
@@ -107,20 +103,20 @@ class Combine:
             with f.loop(0, full, lanes) as loop:
                 vectors(loop.index, None)
             if full < count:
-                vectors(f.const("i64", full), first_lanes(f, lanes, count - full))
+                vectors(f.const("i64", full), tail_mask(f, count - full, lanes))
             return
         whole = f.mul(f.udiv(count, lanes), lanes)
         with f.loop(0, whole, lanes) as loop:
             vectors(loop.index, None)
         with f.when(f.compare("ne", whole, count)):
-            left = f.splat("i64", f.sub(count, whole), lanes)
-            vectors(whole, f.compare("slt", f.iota(lanes), left))
+            vectors(whole, tail_mask(f, f.sub(count, whole), lanes))
 
     def store(
         self, f: Function, sums: Value, row: Value, column: Value, batch: Value, mask: Value | None
     ) -> None:
+        """Store a vector of the gradient: what is done where no epilogue is given."""
         place = f.at(f.buffer(2), f.mul(row, self.spec.weight[0]), self.element)
-        store_maybe(f, sums, f.at(place, column, self.element), mask)
+        f.store_masked(sums, f.at(place, column, self.element), mask)
 
     def scatter(self, source: Value, row: Value, first: Value, channels: Value | int) -> None:
         """Write the storing of weights whose strides may be any."""

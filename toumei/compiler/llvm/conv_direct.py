@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from .conv_plan import Axis, Layout, Plan, Problem, bands, depth, even, layout, pseudo, runs
 from .conv_tile import Level, Tile, Window, copy_window, run, unrolling
+from .integers import Number, smaller_of, tail_mask
 from .ir import SIZES, Function, Value, vector
-from .matmul import Epilogue, Number, Place
-from .matmul_tile import first_lanes, store_maybe, sum_lanes
+from .kernel import kernel_function
+from .matmul import Epilogue, Place
+from .matmul_tile import sum_lanes
 
-ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]
 Phase = tuple[Axis, Axis]
 SHORT = 64  # terms of a sum: its computation takes less time than the storing
 LINE = 32  # multiplications of vectors in the time that the fetching of a line of the cache takes
@@ -54,8 +55,7 @@ class Convolution:
         self.layout: Layout = layout(problem, plan)
         self.groups, self.inner, self.columns = pseudo(problem)
         self.window = self.make_window()
-        args = [*ARGS, ("scratch", "ptr")] if self.window else ARGS
-        self.f = Function(name, args)
+        self.f = kernel_function(name, scratch=self.window is not None)
 
     @property
     def scratch(self) -> int:
@@ -76,6 +76,7 @@ class Convolution:
     # --- items ---
 
     def function(self) -> Function:
+        """Return the kernel: a loop over work items."""
         f, p = self.f, self.problem
         self.x, self.w, self.y, self.packed = (f.buffer(i) for i in range(4))
         _, begin, end, *scratch = f.args
@@ -179,8 +180,7 @@ class Convolution:
         f, tall = self.f, self.plan.rows
         whole, last = axis.size // tall * tall, f.add(self.q0, self.plan.band)
         if whole:
-            stop = f.select(f.compare("slt", last, whole), last, whole)
-            with f.loop(self.q0, stop, tall) as loop:
+            with f.loop(self.q0, smaller_of(f, last, whole), tall) as loop:
                 yield loop.index, tall
         if whole < axis.size:
             begun = f.compare("sle", self.q0, whole)
@@ -209,7 +209,7 @@ class Convolution:
         f, p, dot = self.f, self.problem, self.plan.form == "dot"
         vectors = width if dot else -(-width // self.lanes)
         cells = [(r, c) for r in range(shape[0]) for c in range(shape[1])]
-        mask = None if dot else first_lanes(f, self.lanes, width - (vectors - 1) * self.lanes)
+        mask = None if dot else tail_mask(f, width - (vectors - 1) * self.lanes, self.lanes)
         zeros = [f.const(vector(self.element, self.lanes), 0.0)] * (len(cells) * vectors)
         rows, columns = phase
         oy = f.add(f.mul(first[0], rows.step), self.shift.row)
@@ -308,7 +308,7 @@ class Convolution:
         if plan.form == "dot":
             count, last = -(-length // self.lanes), length % self.lanes
             padded, pitch = count * self.lanes, depth(self.problem, self.plan, phase)
-            rest = first_lanes(f, self.lanes, last or self.lanes)
+            rest = tail_mask(f, last or self.lanes, self.lanes)
             one = Level(count, self.lanes, self.lanes)
             return [Level(rows, down, taps * padded), Level(taps, across, padded), one], pitch, rest
         all_levels = [
@@ -371,7 +371,7 @@ class Finish:
             for i, cell in enumerate(cells):
                 for v in range(count):
                     there = f.at(self.place(cell), v * lanes, kernel.element)
-                    store_maybe(f, sums[i * count + v], there, masks[v])
+                    f.store_masked(sums[i * count + v], there, masks[v])
             return
         columns = [f.add(self.column, v * lanes) for v in range(count)]
         for i, cell in enumerate(cells):
@@ -394,7 +394,7 @@ class Finish:
         for i, value in enumerate(sums):
             f.store(value, f.at(waiting, i * kernel.lanes, kind))
         left = f.sub(f.const("i64", kernel.columns), self.local_column())
-        channels = f.select(f.compare("slt", left, width), left, width)
+        channels = smaller_of(f, left, width)
         deep = kernel.problem.target[3]
         firsts = [self.place(cell) for cell in cells]
         with f.loop(0, channels) as loop:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .conv_plan import Axis, Plan, Problem, Runs, depth, layout, pseudo, runs
 from .ir import SIZES, Function, Value, vector
+from .kernel import kernel_function
 from .matmul_tile import transpose_store
 
 SMALL = 8192  # numbers, for which the quick way isn't worth the time of compiling it
-ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]
 
 
 def items(problem: Problem, plan: Plan) -> int:
@@ -38,9 +38,10 @@ class Packing:
         of_column = of_group if problem.apart else of_column
         self.strides = (0 if problem.apart else of_group, of_channel, of_column)
         self.large = self.groups * self.layout.size > SMALL
-        self.f = Function(name, ARGS)
+        self.f = kernel_function(name)
 
     def function(self) -> Function:
+        """Return the kernel: a loop over the in-channels of all groups."""
         f = self.f
         if items(self.problem, self.plan):
             taps = max(1, self.window[0] * self.window[1])

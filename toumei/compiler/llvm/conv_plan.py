@@ -139,6 +139,7 @@ def problem(direction: str, spec: ConvSpec) -> Problem:
 
 
 def crossed(axes: list[list[Axis]]) -> tuple[tuple[Axis, Axis], ...]:
+    """Return each phase along the rows with each along the columns."""
     return tuple((rows, columns) for rows in axes[0] for columns in axes[1])
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .ir import SIZES, Function, Value, vector
-from .matmul_tile import load_maybe, repeat
+from .matmul_tile import repeat
 
 
 class Level(NamedTuple):
@@ -54,6 +54,7 @@ class Tile:
 
     @property
     def kind(self) -> str:
+        """Return the type of a sum: a vector."""
         return vector(self.element, self.lanes)
 
     @property
@@ -118,7 +119,7 @@ def step(
         return dot_step(f, t, f.at(x, moved[0], t.element), f.at(w, moved[1], t.element), sums)
     masks = [None] * (t.vectors - 1) + [t.mask]
     rights = [
-        load_maybe(f, f.at(w, moved[1] + v * t.lanes, t.element), t.kind, mask)
+        f.load_masked(f.at(w, moved[1] + v * t.lanes, t.element), t.kind, mask)
         for v, mask in enumerate(masks if t.masked_w else [None] * t.vectors)
     ]
     following = []
@@ -126,7 +127,7 @@ def step(
         place = f.at(x, moved[0] + offset, t.element)
         if t.form == "apart":
             places = (f.at(place, v * t.lanes, t.element) for v in range(t.vectors))
-            lefts = [load_maybe(f, p, t.kind, m) for p, m in zip(places, masks, strict=True)]
+            lefts = [f.load_masked(p, t.kind, m) for p, m in zip(places, masks, strict=True)]
         else:
             lefts = [f.splat(t.element, f.load(place, t.element), t.lanes)] * t.vectors
         here = sums[i * t.vectors : (i + 1) * t.vectors]
@@ -139,7 +140,7 @@ def dot_step(
 ) -> list[Value]:
     """Add the products of as many s as there are lanes, lane by lane; w is padded with zeros."""
     rights = [f.load(f.at(w, v * t.pitch, t.element), t.kind) for v in range(t.vectors)]
-    lefts = [load_maybe(f, f.at(x, p, t.element), t.kind, mask) for p in t.offsets]
+    lefts = [f.load_masked(f.at(x, p, t.element), t.kind, mask) for p in t.offsets]
     pairs = [(a, b) for a in lefts for b in rights]
     return [f.fma(a, b, s) for (a, b), s in zip(pairs, sums, strict=True)]
 
@@ -182,8 +183,7 @@ def unrolling(positions: Sequence[int], count: Value | int, stride: int, size: i
 def clear(f: Function, place: Value, size: int) -> None:
     """Write zeros into some bytes."""
     if size > 0:
-        zero, plain = f.const("i8", 0), f.const("i1", False)
-        f.call("llvm.memset.p0.i64", "void", place, zero, f.const("i64", size), plain)
+        f.clear(place, size)
 
 
 def move(f: Function, source: Value, to: Value, size: int) -> None:

@@ -27,12 +27,11 @@ from .conv_weight_plan import (
     window,
     window_y,
 )
+from .integers import limited, smaller_of, tail_mask, when
 from .ir import SIZES, Function, Value, vector
-from .matmul import when
+from .kernel import kernel_function
 from .matmul_plan import parts
-from .matmul_tile import first_lanes
 
-ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]
 MOST_LINES = 48  # of the cache, that a tile may fetch: more take longer than its arithmetic
 
 
@@ -57,7 +56,7 @@ class Partial:
         self.groups, self.inner, self.columns = pseudo(spec)
         self.window = window(spec, plan.band) if plan.copied else None
         self.window_y = window_y(spec, plan.band) if plan.copied_y else None
-        self.f = Function(name, [*ARGS, ("scratch", "ptr")] if self.scratch else ARGS)
+        self.f = kernel_function(name, scratch=self.scratch > 0)
 
     @property
     def scratch(self) -> int:
@@ -66,6 +65,7 @@ class Partial:
         return -(-wanted // 64) * 64
 
     def function(self) -> Function:
+        """Return the kernel: a loop over chunks of images."""
         f, spec, plan = self.f, self.spec, self.plan
         self.x, self.y, self.parts = f.buffer(0), f.buffer(1), f.buffer(3)
         self.image_x, self.pitch, self.pixel, deep = spec.x
@@ -98,8 +98,7 @@ class Partial:
         first = f.mul(chunk, plan.visits)
         bands = -(-self.spec.oh // plan.band)
         total = -(-self.spec.n // plan.images) * bands
-        end = f.add(first, plan.visits)
-        stop = f.select(f.compare("slt", end, total), end, total)
+        stop = smaller_of(f, f.add(first, plan.visits), total)
         with f.loop(first, stop) as loop:
             image = f.mul(f.udiv(loop.index, bands), plan.images)
             self.visit(image, f.mul(f.urem(loop.index, bands), plan.band))
@@ -116,7 +115,7 @@ class Partial:
         if self.plan.splits > 1:
             self.start = f.mul(split, per)
             end = f.add(self.start, per)
-            self.stop = f.select(f.compare("slt", end, whole), end, whole)
+            self.stop = smaller_of(f, end, whole)
             self.last = f.compare("sge", end, self.columns)
 
     def clear(self) -> None:
@@ -134,8 +133,8 @@ class Partial:
     def visit(self, image: Value, row: Value) -> None:
         """Write the adding of some images, or of a band of one image."""
         f, spec, plan = self.f, self.spec, self.plan
-        images = self.limited(image, plan.images, spec.n)
-        rows = self.limited(row, plan.band, spec.oh)
+        images = limited(f, image, plan.images, spec.n)
+        rows = limited(f, row, plan.band, spec.oh)
         channels = 0 if apart(spec) else self.inner
         x = f.at(self.x, f.mul(image, spec.x[0]), self.element)
         x = f.at(x, f.mul(self.group, channels * spec.x[3]), self.element)
@@ -207,7 +206,7 @@ class Partial:
             left: Value | int = plan.piece
             if spec.oh % plan.piece:
                 some = f.sub(f.as_value(rows, "i64"), loop.index)
-                left = f.select(f.compare("slt", some, plan.piece), some, plan.piece)
+                left = smaller_of(f, some, plan.piece)
             self.panels(here, there, self.levels(1, left))
 
     def levels(self, images: Value | int, rows: Value | int) -> list[Level]:
@@ -220,14 +219,6 @@ class Partial:
                 Level(self.spec.ow, across * self.pixel, self.y_strides[2]),
             ]
         )
-
-    def limited(self, first: Value, count: int, size: int) -> Value | int:
-        """Return how many of `count` from the first on exist."""
-        if size % count == 0:
-            return count
-        f = self.f
-        left = f.sub(f.const("i64", size), first)
-        return f.select(f.compare("slt", left, count), left, count)
 
     def copied(
         self,
@@ -297,7 +288,7 @@ class Partial:
         """Write a register tile, whose sums are in memory before and after."""
         f, (far, outer, inner) = self.f, self.grid
         vectors = -(-width // self.lanes)
-        mask = first_lanes(f, self.lanes, width - (vectors - 1) * self.lanes)
+        mask = tail_mask(f, width - (vectors - 1) * self.lanes, self.lanes)
         cells = list(itertools.product(range(self.plan.far), range(shape[0]), range(shape[1])))
         offsets = tuple(z * far[1] + a * outer[1] + b * inner[1] for z, a, b in cells)
         last = levels[-1]

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from . import vecphilox
-from .elements import memory_type, register_type, store_element, tail_mask
+from .elements import memory_type, register_type, store_element
+from .integers import smaller_of, tail_mask
 from .ir import Function, Value, split, vector
-from .kernel import Kernel, Memory
+from .kernel import Kernel, Memory, is_dense, kernel_function
 from .target import Target
 from .vec import Vec, where
 from .vecexp import log1p
@@ -44,21 +45,12 @@ def emit_draw(
 ) -> list[Kernel] | None:
     """Write the kernel of a draw (see `kernel.Generator`).  Buffers: the key, the numbers."""
     rule = RULES.get(type(op).__name__)
-    if rule is None or inputs[0].strides != (1,) or not _is_dense(outputs[0]):
+    if rule is None or inputs[0].strides != (1,) or not is_dense(outputs[0]):
         return None
-    f = Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
+    f = kernel_function(name)
     items = -(-op.count // _ITEM)
     _Draw(f, op, rule, target).write(op.count, items)
     return [Kernel(f, items)]
-
-
-def _is_dense(memory: Memory) -> bool:
-    step = 1
-    for size, stride in zip(reversed(memory.shape), reversed(memory.strides), strict=True):
-        if size != 1 and stride != step:
-            return False
-        step *= size
-    return True
 
 
 class _Draw:
@@ -76,8 +68,7 @@ class _Draw:
         """Write the loop over whole groups, and the last one's tail, which the last item has."""
         f, (_, begin, end) = self.f, self.f.args
         whole = count - count % self.group
-        last = f.mul(end, _ITEM)
-        stop = f.select(f.compare("slt", last, whole), last, f.const("i64", whole))
+        stop = smaller_of(f, f.mul(end, _ITEM), whole)
         with f.loop(f.mul(begin, _ITEM), stop, self.group) as loop:
             self.elements(loop.index, None)
         if whole < count:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 
 from ...op import DType
 from ..expr import Apply, Const, Expr, Index, Read
-from .ir import SIZES, Function, Value, split, vector
+from .integers import times
+from .ir import SIZES, Function, Value, mangled, split, vector
 from .target import Target
 from .vecmath import FUNCTIONS, convert
 
@@ -104,7 +105,7 @@ class Elements:
 def apply_function(
     f: Function, target: Target, name: str, args: Sequence[Value], kinds: Sequence[str], out: str
 ) -> Value:
-    """Write a function of vecmath for vectors of some dtypes; bools and uint8 become int32 for it."""
+    """Write a function of vecmath for vectors of dtypes; bools and uint8 become int32 for it."""
     if _is_wide(name, kinds):
         return FUNCTIONS[name](f, args, target)
     wide = [convert(f, v, target, k, "int32") for v, k in zip(args, kinds, strict=True)]
@@ -161,7 +162,7 @@ def load_element(
     elif stride != 1:
         y = _gather(f, place, kind, stride, mask)
     else:
-        y = f.load(place, kind) if mask is None else f.load_masked(place, kind, mask)
+        y = f.load_masked(place, kind, mask)
     return f.compare("ne", y, 0) if dtype.kind == "b" else y
 
 
@@ -178,8 +179,6 @@ def store_element(
         value = f.cast("zext", value, "i8")
     if stride != 1:
         _scatter(f, value, place, stride, mask)
-    elif mask is None:
-        f.store(value, place)
     else:
         f.store_masked(value, place, mask)
 
@@ -195,25 +194,17 @@ def ramp(f: Function, start: Value | int, step: Value | int, lanes: int) -> Valu
     return f.add(first, steps)
 
 
-def tail_mask(f: Function, count: Value | int, lanes: int) -> Value:
-    """Return which lanes exist, if there are `count` < 2³¹ of them."""
-    if isinstance(count, int):
-        return f.lanes("i1", [i < count for i in range(lanes)])
-    left = f.splat("i32", f.cast("trunc", count, "i32"), lanes)
-    return f.compare("slt", f.iota(lanes, "i32"), left)
-
-
 def _gather(f: Function, place: Value, kind: str, stride: Value | int, mask: Value | None) -> Value:
     """Load elements that are apart: one by one, which is as fast as the instruction for it."""
     element, lanes = split(kind)
     if mask is None:
         y = Value("poison", kind)
         for i in range(lanes):
-            one = f.load(f.at(place, _times(f, stride, i), element), element)
+            one = f.load(f.at(place, times(f, stride, i), element), element)
             y = _insert(f, y, one, i)
         return y
     places, align = _places(f, place, element, stride, lanes)
-    name = f"llvm.masked.gather.v{lanes}{_short(element)}.v{lanes}p0"
+    name = f"llvm.masked.gather.{mangled(kind)}.v{lanes}p0"
     return f.call(name, kind, places, align, mask, Value("zeroinitializer", kind))
 
 
@@ -225,10 +216,10 @@ def _scatter(
     if mask is None:
         for i in range(lanes):
             one = f.extract(value, i) if lanes > 1 else value
-            f.store(one, f.at(place, _times(f, stride, i), element))
+            f.store(one, f.at(place, times(f, stride, i), element))
         return
     places, align = _places(f, place, element, stride, lanes)
-    name = f"llvm.masked.scatter.v{lanes}{_short(element)}.v{lanes}p0"
+    name = f"llvm.masked.scatter.{mangled(value.type)}.v{lanes}p0"
     f.call(name, "void", value, places, align, mask)
 
 
@@ -239,12 +230,6 @@ def _insert(f: Function, v: Value, one: Value, lane: int) -> Value:
     return f.emit(text, v.type)
 
 
-def _times(f: Function, stride: Value | int, lane: int) -> Value | int:
-    if isinstance(stride, int):
-        return stride * lane
-    return f.mul(stride, lane) if lane else 0
-
-
 def _places(
     f: Function, place: Value, element: str, stride: Value | int, lanes: int
 ) -> tuple[Value, Value]:
@@ -252,7 +237,3 @@ def _places(
     offsets = ramp(f, 0, stride, lanes)
     text = f"getelementptr {element}, ptr {place.name}, {offsets.type} {offsets.name}"
     return f.emit(text, vector("ptr", lanes)), Value(str(SIZES[element]), "i32")
-
-
-def _short(element: str) -> str:
-    return {"float": "f32", "double": "f64"}.get(element, element)

@@ -18,10 +18,22 @@ from dataclasses import replace
 from typing import Any
 
 from .indexing_spec import IndexSpec, along_spec, places_spec
+from .integers import Number, as_value, plus, remainder, times
 from .ir import SIZES, Function, Value, vector
-from .kernel import Generator, Kernel, Memory
-from .matmul import Number, add, as_value, mul, remainder
-from .nest import Blocks, Dim, Offsets, blocks, count, dims, locate, moved, read, sweep, sweep_block
+from .kernel import Generator, Kernel, Memory, kernel_function
+from .strided import (
+    Blocks,
+    Dim,
+    Offsets,
+    blocks,
+    count,
+    dims,
+    locate,
+    moved,
+    read,
+    sweep,
+    sweep_block,
+)
 from .target import Target
 
 __all__ = ["KERNELS", "IndexSpec", "copy", "emit", "fill"]
@@ -39,16 +51,12 @@ def emit(name: str, spec: IndexSpec, target: Target) -> list[Kernel]:
     return [*kernels, writer(name, spec, target).kernel()]
 
 
-def _kernel_function(name: str) -> Function:
-    return Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
-
-
 class Indexer:
     """A kernel that is being written."""
 
     def __init__(self, name: str, spec: IndexSpec, target: Target) -> None:
         self.spec, self.lanes = spec, target.lanes(spec.element)
-        self.f = _kernel_function(name)
+        self.f = kernel_function(name)
 
     def row(self, offsets: Offsets, inner: Sequence[Dim]) -> None:
         """Write what is done with the inner dimensions of one place."""
@@ -72,13 +80,14 @@ class Indexer:
         row: Value | None = None
         for k, place in enumerate(places):
             row = position(f, spec, k, place)
-            table = add(f, mul(f, row, spec.jumps[k]), table)
+            table = plus(f, times(f, row, spec.jumps[k]), table)
         assert row is not None
         return table, value, share(f, spec, row)
 
     def element(
         self, table: Number, value: Number, share: Value | None, lanes: int, *steps: int
     ) -> None:
+        """Write what is done with some neighbouring elements of one place."""
         raise NotImplementedError
 
 
@@ -101,8 +110,8 @@ def share(f: Function, spec: IndexSpec, row: Value) -> Value | None:
         return None
     one = f.const(spec.element, 1.0)
     if spec.counts >= 0:
-        times = f.load(f.at(f.buffer(spec.counts), row, "i64"), "i64")
-        one = f.fdiv(one, f.cast("sitofp", times, spec.element))
+        uses = f.load(f.at(f.buffer(spec.counts), row, "i64"), "i64")
+        one = f.fdiv(one, f.cast("sitofp", uses, spec.element))
     return f.select(f.compare("eq", row, spec.padding), f.const(spec.element, 0.0), one)
 
 
@@ -114,6 +123,7 @@ class Reader(Indexer):
     """Values from a table."""
 
     def kernel(self) -> Kernel:
+        """Return the kernel: items are pieces of the result."""
         f, spec = self.f, self.spec
         positions = [*spec.outer, *spec.middle]
         work = max(1, _WORK // max(1, count(spec.inner)))
@@ -130,6 +140,7 @@ class Reader(Indexer):
     def element(
         self, table: Number, value: Number, share: Value | None, lanes: int, *steps: int
     ) -> None:
+        """Copy elements of the table to the values."""
         f, kind = self.f, self.spec.element
         x = read(f, f.buffer(self.spec.buffers[0]), table, kind, lanes, steps[0])
         x = _scaled(f, x, share, kind, lanes)
@@ -140,6 +151,7 @@ class Writer(Indexer):
     """Values into a table that is there already: an item owns a slice of the table's rows."""
 
     def kernel(self) -> Kernel:
+        """Return the kernel: items are pieces of the table's rows, each for all indices."""
         f, spec = self.f, self.spec
         *self.rest, self.last = spec.inner or [Dim(1, (1,) * len(spec.buffers))]
         self.width = self.slice_width()
@@ -159,10 +171,11 @@ class Writer(Indexer):
         return max(1, -(-self.last.size // (_SLICES * least))) * least
 
     def item(self, index: Value, slices: int) -> None:
+        """Write an item: a slice of the rows; the last slice may be narrower."""
         f, spec = self.f, self.spec
         part, outer = remainder(f, index, slices)
         start = locate(f, outer, spec.outer, [0] * len(spec.buffers))
-        start = moved(f, start, self.last, mul(f, part, self.width))
+        start = moved(f, start, self.last, times(f, part, self.width))
         rest = self.last.size % self.width
         if not rest or slices == 1:
             self.go_through(start, min(self.width, self.last.size))
@@ -181,6 +194,7 @@ class Writer(Indexer):
     def element(
         self, table: Number, value: Number, share: Value | None, lanes: int, *steps: int
     ) -> None:
+        """Combine values with the table's elements."""
         f, spec = self.f, self.spec
         x = read(f, f.buffer(spec.buffers[1]), value, spec.element, lanes, steps[1])
         x = _scaled(f, x, share, spec.element, lanes)
@@ -202,12 +216,11 @@ def combined(f: Function, how: str, a: Value, b: Value) -> Value:
 
 def _counter(name: str, spec: IndexSpec) -> Kernel:
     """Write the kernel that counts how often each row is used; one thread does it."""
-    f = _kernel_function(name)
+    f = kernel_function(name)
     size = spec.sizes[0]
     with f.loop(f.args[1], f.args[2]):
         place = f.buffer(spec.counts)
-        zero, bytes_ = f.const("i8", 0), f.const("i64", 8 * size)
-        f.call("llvm.memset.p0.i64", "void", place, zero, bytes_, f.const("i1", False))
+        f.clear(place, 8 * size)
 
         def body(offsets: Offsets, _: int) -> None:
             at = f.at(place, position(f, spec, 0, offsets[2]), "i64")
@@ -252,7 +265,7 @@ def _over(
     body: Callable[[Function, Offsets, int], None],
 ) -> Kernel:
     """Write a kernel that does the same to all elements."""
-    f = _kernel_function(name)
+    f = kernel_function(name)
     cut: Blocks = blocks(nest, _WORK, len(nest[0].steps) if nest else 2)
     if cut.items:
         with f.loop(f.args[1], f.args[2]) as loop:

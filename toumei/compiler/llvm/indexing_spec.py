@@ -9,7 +9,7 @@ import numpy as np
 
 from .ir import SIZES
 from .kernel import Memory
-from .nest import Dim, count, dims
+from .strided import Dim, count, dims
 
 ARITHMETIC = ("float", "double", "i64", "i32")
 

@@ -8,65 +8,19 @@
     f.ret()
     text = str(f)
 
-A Value is a name and a type.  Nothing is optimised here: what is written is what LLVM's code
-generator gets, without a pass in between, so loop-carried values are phi nodes from the start.
+ir_code.py has the types, the constants and the plain instructions; here are vectors, control flow
+and the functions themselves.  No optimisation pass comes after: loop-carried values are phi nodes
+from the start.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import NamedTuple
 
-SIZES = {
-    "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8, "ptr": 8,
-}  # bytes  # fmt: skip
+from .ir_code import SIZES, Code, Value, mangled, number, split, vector
 
-
-class Value(NamedTuple):
-    """A number, a vector or an address in the IR: its name, as written, and its type."""
-
-    name: str
-    type: str
-
-
-def vector(element: str, lanes: int) -> str:
-    """Return the type of a vector; one lane is the element itself.
-
-    >>> vector("float", 16), vector("float", 1)
-    ('<16 x float>', 'float')
-    """
-    return element if lanes == 1 else f"<{lanes} x {element}>"
-
-
-@lru_cache(maxsize=256)
-def split(kind: str) -> tuple[str, int]:
-    """Return the element type and the lanes of a type.
-
-    >>> split("<8 x i32>"), split("double")
-    (('i32', 8), ('double', 1))
-    """
-    if not kind.startswith("<"):
-        return kind, 1
-    lanes, element = kind[1:-1].split(" x ")
-    return element, int(lanes)
-
-
-def number(element: str, value: float) -> str:
-    """Write a number as LLVM reads it: floats by their bits.
-
-    >>> number("float", 0.5), number("i64", 3), number("i1", True)
-    ('0x3FE0000000000000', '3', 'true')
-    """
-    if element == "i1":
-        return "true" if value else "false"
-    if element[0] == "i":
-        return str(int(value))
-    if element == "float":  # written as the double of the same value
-        value = struct.unpack("<f", struct.pack("<f", value))[0] if abs(value) <= 3.4028235677973366e38 else value
-    return "0x" + struct.pack(">d", value).hex().upper()
+__all__ = ["SIZES", "Function", "Loop", "Value", "mangled", "module", "number", "split", "vector"]
 
 
 class Loop:
@@ -79,7 +33,7 @@ class Loop:
         self.results: list[Value] = []  # after the loop
 
 
-class Function:
+class Function(Code):
     """A function that is being written.
 
     Args:
@@ -100,14 +54,11 @@ class Function:
         attributes: str = "nounwind",
         private: bool = False,
     ) -> None:
-        self.name, self.returns, self.flags = name, returns, flags
+        super().__init__(flags)
+        self.name, self.returns = name, returns
         self.args = [Value(f"%{n}", t) for n, t in args]
         self.private, self.attributes = private, attributes
-        self.lines: list[str] = []
         self.locals: list[str] = []  # variables on the stack: made at the start, before the lines
-        self.here = "entry"  # the block that is being written
-        self.count = 0
-        self.declarations: dict[str, None] = {}  # of what is called, for the module
         self.helpers: dict[str, Function] = {}  # private functions that it calls, by name
 
     def __str__(self) -> str:
@@ -116,184 +67,12 @@ class Function:
         head = f"define {linkage}{self.returns} @{self.name}({args}) {self.attributes} {{"
         return "\n".join([head, "entry:", *self.locals, *self.lines, "}"])
 
-    # --- writing ---
-
-    def emit(self, text: str, kind: str) -> Value:
-        """Write an instruction with a result."""
-        self.count += 1
-        name = f"%v{self.count}"
-        self.lines.append(f"  {name} = {text}")
-        return Value(name, kind)
-
-    def do(self, text: str) -> None:
-        """Write an instruction without a result."""
-        self.lines.append(f"  {text}")
-
-    def label(self, hint: str) -> str:
-        """Return the name of a new block."""
-        self.count += 1
-        return f"{hint}{self.count}"
-
-    def block(self, name: str) -> None:
-        """Begin a block."""
-        self.lines.append(f"{name}:")
-        self.here = name
-
-    def comment(self, text: str) -> None:
-        """Write a remark into the IR."""
-        self.lines.append(f"  ; {text}")
-
-    # --- constants ---
-
-    def const(self, kind: str, value: float) -> Value:
-        """Return a constant; of a vector type, in all lanes."""
-        element, lanes = split(kind)
-        text = number(element, value)
-        if lanes > 1:
-            text = f"splat ({element} {text})"
-        return Value(text, kind)
-
-    def lanes(self, element: str, values: Sequence[float]) -> Value:
-        """Return a constant vector."""
-        text = ", ".join(f"{element} {number(element, v)}" for v in values)
-        return Value(f"<{text}>", vector(element, len(values)))
-
-    def as_value(self, x: Value | float, kind: str) -> Value:
-        """Return a Value as it is, a Python number as a constant of a type."""
-        return x if isinstance(x, Value) else self.const(kind, x)
-
-    # --- arithmetic ---
-
-    def _binary(self, name: str, a: Value, b: Value | float) -> Value:
-        other = self.as_value(b, a.type)
-        assert other.type == a.type, (name, a, other)
-        return self.emit(f"{name} {a.type} {a.name}, {other.name}", a.type)
-
-    def fadd(self, a: Value, b: Value | float) -> Value:
-        return self._binary(f"fadd {self.flags}", a, b)
-
-    def fsub(self, a: Value, b: Value | float) -> Value:
-        return self._binary(f"fsub {self.flags}", a, b)
-
-    def fmul(self, a: Value, b: Value | float) -> Value:
-        return self._binary(f"fmul {self.flags}", a, b)
-
-    def fdiv(self, a: Value, b: Value | float) -> Value:
-        return self._binary(f"fdiv {self.flags}", a, b)
-
-    def fneg(self, a: Value) -> Value:
-        return self.emit(f"fneg {a.type} {a.name}", a.type)
-
-    def add(self, a: Value, b: Value | int) -> Value:
-        return a if b == 0 and not isinstance(b, Value) else self._binary("add", a, b)
-
-    def sub(self, a: Value, b: Value | int) -> Value:
-        return self._binary("sub", a, b)
-
-    def mul(self, a: Value, b: Value | int) -> Value:
-        return a if b == 1 and not isinstance(b, Value) else self._binary("mul", a, b)
-
-    def udiv(self, a: Value, b: Value | int) -> Value:
-        return self._binary("udiv", a, b)
-
-    def urem(self, a: Value, b: Value | int) -> Value:
-        return self._binary("urem", a, b)
-
-    def bits(self, name: str, a: Value, b: Value | int) -> Value:
-        """Write "and", "or", "xor", "shl", "lshr", "ashr", "sdiv", "srem"."""
-        return self._binary(name, a, b)
-
-    def compare(self, how: str, a: Value, b: Value | float) -> Value:
-        """Compare: "olt", "oeq", "uno" … for floats, "slt", "eq", "ult" … for integers."""
-        other = self.as_value(b, a.type)
-        element, lanes = split(a.type)
-        name = "fcmp" if element in ("float", "double") else "icmp"
-        return self.emit(f"{name} {how} {a.type} {a.name}, {other.name}", vector("i1", lanes))
-
-    def select(self, condition: Value, a: Value, b: Value | float) -> Value:
-        other = self.as_value(b, a.type)
-        text = f"select {condition.type} {condition.name}, {a.type} {a.name}, {a.type} {other.name}"
-        return self.emit(text, a.type)
-
-    def cast(self, name: str, a: Value, element: str) -> Value:
-        """Write "sitofp", "fptosi", "fpext", "fptrunc", "zext", "sext", "trunc", "bitcast" …"""
-        kind = vector(element, split(a.type)[1])
-        return a if kind == a.type else self.emit(f"{name} {a.type} {a.name} to {kind}", kind)
-
-    def intrinsic(self, name: str, kind: str, *args: Value) -> Value:
-        """Call llvm.<name> overloaded on a type, as "fma", "sqrt", "fabs", "floor"."""
-        element, lanes = split(kind)
-        short = {"float": "f32", "double": "f64"}.get(element, element)
-        full = f"llvm.{name}.{f'v{lanes}' if lanes > 1 else ''}{short}"
-        return self.call(full, kind, *args)
-
-    def fma(self, a: Value, b: Value, c: Value) -> Value:
-        """Return a·b + c; the product and the sum may be fused where the processor can."""
-        return self.fadd(self.fmul(a, b), c)
-
-    def call(self, name: str, returns: str, *args: Value) -> Value:
-        """Call a function by name; it is declared in the module."""
-        kinds = ", ".join(a.type for a in args)
-        self.declarations[f"declare {returns} @{name}({kinds})"] = None
-        text = f"call {returns} @{name}({', '.join(f'{a.type} {a.name}' for a in args)})"
-        if returns == "void":
-            self.do(text)
-            return Value("", "void")
-        return self.emit(text, returns)
-
     def call_helper(self, helper: Function, *args: Value) -> Value:
         """Call a private function, which comes into the module along with this one."""
         self.helpers.setdefault(helper.name, helper)
         return self.call(helper.name, helper.returns, *args)
 
-    def call_at(self, address: Value, *args: Value) -> None:
-        """Call a function by its address; it returns nothing."""
-        self.do(f"call void {address.name}({', '.join(f'{a.type} {a.name}' for a in args)})")
-
-    # --- memory ---
-
-    def at(self, base: Value, index: Value | int, element: str = "i8") -> Value:
-        """Return the address of an element: base + index · size."""
-        if not isinstance(index, Value) and index == 0:
-            return base
-        where = self.as_value(index, "i64")
-        return self.emit(f"getelementptr {element}, ptr {base.name}, i64 {where.name}", "ptr")
-
-    def load(self, place: Value, kind: str, align: int | None = None) -> Value:
-        size = align or SIZES[split(kind)[0]]
-        return self.emit(f"load {kind}, ptr {place.name}, align {size}", kind)
-
-    def store(self, value: Value, place: Value, align: int | None = None) -> None:
-        size = align or SIZES[split(value.type)[0]]
-        self.do(f"store {value.type} {value.name}, ptr {place.name}, align {size}")
-
-    def load_masked(self, place: Value, kind: str, mask: Value) -> Value:
-        """Load the lanes that a mask names; the others are zero."""
-        element, lanes = split(kind)
-        short = {"float": "f32", "double": "f64"}.get(element, element)
-        name = f"llvm.masked.load.v{lanes}{short}.p0"
-        align = Value(str(SIZES[element]), "i32")
-        return self.call(name, kind, place, align, mask, Value("zeroinitializer", kind))
-
-    def store_masked(self, value: Value, place: Value, mask: Value) -> None:
-        """Store the lanes that a mask names."""
-        element, lanes = split(value.type)
-        short = {"float": "f32", "double": "f64"}.get(element, element)
-        align = Value(str(SIZES[element]), "i32")
-        self.call(f"llvm.masked.store.v{lanes}{short}.p0", "void", value, place, align, mask)
-
-    def prefetch(self, place: Value, write: bool = True, near: int = 3) -> None:
-        """Ask for a piece of memory to be brought into a cache.
-
-        Args:
-            place: somewhere in it.
-            write: whether it will be written.
-            near: 3 for the first cache, 2 for the second.
-        """
-        kind = (Value(str(n), "i32") for n in (int(write), near, 1))
-        self.call("llvm.prefetch.p0", "void", place, *kind)
-
-    # --- memory that threads share ---
+    # --- memory of its own ---
 
     def local(self, value: Value) -> Value:
         """Return the address of a new variable on the stack that holds a value."""
@@ -327,6 +106,8 @@ class Function:
         line = f"{place.name} = private unnamed_addr constant {kind} [{text}], align 64"
         self.declarations[line] = None
         return place
+
+    # --- memory that threads share ---
 
     def atomic_load(self, place: Value, kind: str = "i64", order: str = "acquire") -> Value:
         """Load what another thread may be writing: "monotonic", "acquire", "seq_cst"."""
@@ -368,19 +149,19 @@ class Function:
         return self.emit(f"shufflevector {kind} {one.name}, {kind} poison, {zeros}", kind)
 
     def extract(self, v: Value, lane: int) -> Value:
+        """Return a lane of a vector."""
         return self.emit(f"extractelement {v.type} {v.name}, i64 {lane}", split(v.type)[0])
 
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
         """Pick lanes of two vectors, those of the second counted on from the first's."""
-        element, _ = split(a.type)
         picked = ", ".join(f"i32 {i}" for i in lanes)
-        kind = vector(element, len(lanes))
-        text = f"shufflevector {a.type} {a.name}, {b.type} {b.name}, <{len(lanes)} x i32> <{picked}>"
-        return self.emit(text, kind)
+        kind = vector(split(a.type)[0], len(lanes))
+        pair = f"{a.type} {a.name}, {b.type} {b.name}"
+        return self.emit(f"shufflevector {pair}, <{len(lanes)} x i32> <{picked}>", kind)
 
     def reduce(self, v: Value, name: str) -> Value:
         """Combine the lanes in a fixed order, by halves: "fadd", "fmul", "fmax", "add" …"""
-        element, lanes = split(v.type)
+        lanes = split(v.type)[1]
         while lanes > 1:
             lanes //= 2
             low = self.shuffle(v, v, range(lanes)) if lanes > 1 else self.extract(v, 0)
@@ -499,6 +280,7 @@ class Function:
         self.block(after)
 
     def ret(self, value: Value | None = None) -> None:
+        """Write the end of the function, with what it returns."""
         self.do("ret void" if value is None else f"ret {value.type} {value.name}")
 
 

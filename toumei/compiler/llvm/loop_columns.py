@@ -6,23 +6,11 @@ import math
 from collections.abc import Sequence
 
 from ..expr import Read, leaves
-from .elements import load_element, tail_mask
+from .elements import load_element
+from .integers import Number, plus, smaller, split_index, tail_mask, times
 from .ir import Value
 from .kernel import Kernel
-from .writer import (
-    CHUNKS,
-    ITEM,
-    UNROLL,
-    Number,
-    Vectors,
-    Writer,
-    plus,
-    smaller,
-    split_index,
-    statements,
-    store_columns,
-    times,
-)
+from .writer import CHUNKS, ITEM, UNROLL, Vectors, Writer, statements, store_columns
 
 
 def emit_columns(w: Writer) -> list[Kernel]:

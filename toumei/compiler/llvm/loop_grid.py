@@ -5,21 +5,10 @@ from __future__ import annotations
 import math
 
 from .elements import register_type
+from .integers import Number, plus, smaller, split_index
 from .ir import Value, vector
 from .kernel import Kernel
-from .writer import (
-    ITEM,
-    UNROLL,
-    Number,
-    Vectors,
-    Writer,
-    hand_in,
-    plus,
-    smaller,
-    split_index,
-    statements,
-    vectors_of,
-)
+from .writer import ITEM, UNROLL, Vectors, Writer, hand_in, statements, vectors_of
 
 
 def emit_grid(w: Writer) -> list[Kernel]:

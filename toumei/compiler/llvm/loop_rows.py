@@ -12,20 +12,17 @@ from collections.abc import Sequence
 from ..expr import Index, Read
 from ..nest import Statement
 from .elements import Elements, load_element, store_element
+from .integers import Number, plus, smaller, split_index
 from .ir import Value
 from .kernel import Kernel
 from .writer import (
     CHUNKS,
     ITEM,
     UNROLL,
-    Number,
     Partial,
     Vectors,
     Writer,
     is_straight,
-    plus,
-    smaller,
-    split_index,
     store_columns,
     sweep,
     tree,

@@ -16,11 +16,24 @@ is in a register: by default it is stored.  See `Epilogue`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
+from .integers import (
+    Number,
+    as_value,
+    linear,
+    plus,
+    remainder,
+    round_down,
+    smaller,
+    split_index,
+    tail_mask,
+    times,
+    when,
+)
 from .ir import SIZES, Function, Value, vector
+from .kernel import kernel_function
 from .matmul_plan import L2, MatmulSpec, Plan, candidates, plan
-from .matmul_tile import Tile, first_lanes, load_maybe, run, store_maybe, transpose_store
+from .matmul_tile import Tile, run, transpose_store
 
 __all__ = ["Epilogue", "MatmulSpec", "Plan", "candidates", "emit", "place_c", "plan", "store_c"]
 
@@ -31,8 +44,6 @@ Epilogue = Callable[[Function, Value, Value, Value, Value, "Value | None"], None
 
 # place(f, row, column, batch): the address where an epilogue will write.
 Place = Callable[[Function, Value, Value, Value], Value]
-
-Number = Value | int  # of rows, columns …: Python's where it is known
 
 
 def place_c(spec: MatmulSpec, buffer: int = 2) -> Place:
@@ -53,7 +64,7 @@ def store_c(spec: MatmulSpec, buffer: int = 2) -> Epilogue:
     def epilogue(
         f: Function, sums: Value, row: Value, column: Value, batch: Value, mask: Value | None
     ) -> None:
-        store_maybe(f, sums, place(f, row, column, batch), mask)
+        f.store_masked(sums, place(f, row, column, batch), mask)
 
     return epilogue
 
@@ -87,60 +98,8 @@ def batch_place(
     f: Function, spec: MatmulSpec, base: Value, batch: Number, strides: tuple[int, ...]
 ) -> Value:
     """Return where an operand begins for a batch entry."""
-    offset: Number = 0
-    for size, stride in list(zip(spec.batch, strides, strict=True))[::-1]:
-        index, batch = remainder(f, batch, size)
-        if stride:
-            offset = add(f, mul(f, index, stride), offset)
-    return f.at(base, offset, spec.dtype)
-
-
-# --- integers that may be known while writing ---
-
-
-def add(f: Function, x: Number, y: Number) -> Number:
-    if isinstance(x, int) and isinstance(y, int):
-        return x + y
-    return f.add(x, y) if isinstance(x, Value) else f.add(as_value(f, y), x)
-
-
-def mul(f: Function, x: Number, y: int) -> Number:
-    return x * y if isinstance(x, int) else f.mul(x, y)
-
-
-def smaller(f: Function, x: Number, y: int) -> Number:
-    if isinstance(x, int):
-        return min(x, y)
-    return f.select(f.compare("slt", x, y), x, y)
-
-
-def remainder(f: Function, x: Number, size: int) -> tuple[Number, Number]:
-    """Return (x % size, x // size)."""
-    if size == 1:
-        return 0, x
-    if isinstance(x, int):
-        return x % size, x // size
-    return f.urem(x, size), f.udiv(x, size)
-
-
-def remainder_free(f: Function, x: Number, size: int) -> Number:
-    """Return the largest multiple of a size that is not larger than x."""
-    return x // size * size if isinstance(x, int) else f.mul(f.udiv(x, size), size)
-
-
-def as_value(f: Function, x: Number) -> Value:
-    return f.as_value(x, "i64")
-
-
-@contextmanager
-def when(f: Function, condition: Value | bool) -> Iterator[None]:
-    """Write what is done under a condition that may be known to hold."""
-    if isinstance(condition, Value):
-        with f.when(condition):
-            yield
-    else:
-        assert condition
-        yield
+    indices = split_index(f, batch, spec.batch)
+    return f.at(base, linear(f, list(zip(indices, strides, strict=True)), 0), spec.dtype)
 
 
 class Product:
@@ -162,11 +121,12 @@ class Product:
         self.lanes = plan.target.lanes(spec.dtype)
         self.width = plan.width(spec)  # of a register tile, in columns
         assert plan.block[0] % plan.rows == 0 and plan.block[1] % self.width == 0, plan
-        self.f = Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
+        self.f = kernel_function(name)
 
     # --- items and blocks ---
 
     def function(self) -> Function:
+        """Return the kernel: a loop over blocks."""
         f, spec, plan = self.f, self.spec, self.plan
         if not spec.m * spec.n * spec.batches:
             f.ret()
@@ -197,15 +157,15 @@ class Product:
         i, rest = remainder(f, unit, down)
         j, rest = remainder(f, rest, across)
         self.batch, chunk = remainder(f, rest, spec.batches)
-        self.m0, self.n0 = mul(f, i, plan.block[0]), mul(f, j, plan.block[1])
-        self.m1 = smaller(f, add(f, self.m0, plan.block[0]), spec.m)
-        self.n1 = smaller(f, add(f, self.n0, plan.block[1]), spec.n)
+        self.m0, self.n0 = times(f, i, plan.block[0]), times(f, j, plan.block[1])
+        self.m1 = smaller(f, plus(f, self.m0, plan.block[0]), spec.m)
+        self.n1 = smaller(f, plus(f, self.n0, plan.block[1]), spec.n)
         self.a0 = batch_place(f, spec, self.a, self.batch, spec.a[2:])
         self.b0 = batch_place(f, spec, self.b, self.batch, spec.b[2:])
         if plan.chunks > 1:
-            part = add(f, mul(f, chunk, spec.batches), self.batch)
-            self.held = f.at(self.waiting, mul(f, part, plan.part(spec)), spec.dtype)
-            self.pieces(mul(f, chunk, plan.span))
+            part = plus(f, times(f, chunk, spec.batches), self.batch)
+            self.held = f.at(self.waiting, times(f, part, plan.part(spec)), spec.dtype)
+            self.pieces(times(f, chunk, plan.span))
         elif plan.blocked(spec):
             self.held = self.waiting
             self.pieces(0)
@@ -224,16 +184,14 @@ class Product:
     def pieces(self, start: Number) -> None:
         """Write the pieces of k one after the other, sums waiting in memory between."""
         f, plan, spec = self.f, self.plan, self.spec
-        zero, plain = f.const("i8", 0), f.const("i1", False)
         wide = as_value(f, plan.block[1])
         if plan.chunks > 1:
             left = f.sub(f.const("i64", plan.pitch_c(spec)), as_value(f, self.n0))
             wide = as_value(f, smaller(f, left, plan.block[1]))
         size = f.mul(wide, SIZES[spec.dtype])
         with f.loop(as_value(f, self.m0), self.m1, nonempty=True) as rows:
-            place = self.waiting_place(rows.index, as_value(f, self.n0))
-            f.call("llvm.memset.p0.i64", "void", place, zero, size, plain)
-        stop = smaller(f, add(f, start, plan.span), spec.k)
+            f.clear(self.waiting_place(rows.index, as_value(f, self.n0)), size)
+        stop = smaller(f, plus(f, start, plan.span), spec.k)
         with f.loop(as_value(f, start), stop, plan.depth, nonempty=True) as loop:
             self.columns(loop.index, self.count_from(loop.index), fresh=True)
 
@@ -254,7 +212,7 @@ class Product:
             self.epilogue(f, sums, row, loop.index, batch, None)
         if full < spec.n:
             with f.when(f.compare("eq", as_value(f, self.n1), spec.n)):
-                mask = first_lanes(f, lanes, spec.n - full)
+                mask = tail_mask(f, spec.n - full, lanes)
                 column = f.const("i64", full)
                 sums = f.load(self.waiting_place(row, column), vector(spec.dtype, lanes))
                 self.epilogue(f, sums, row, column, batch, mask)
@@ -293,7 +251,9 @@ class Product:
     def column(self, n: Value, width: int, k0: Number, count: Number, fresh: Value | bool) -> None:
         """Write a column of tiles: its full ones, and the lower one at the end."""
         f, spec = self.f, self.spec
-        b = f.at(f.at(self.b0, mul(f, k0, spec.b[0]), spec.dtype), f.mul(n, spec.b[1]), spec.dtype)
+        b = f.at(
+            f.at(self.b0, times(f, k0, spec.b[0]), spec.dtype), f.mul(n, spec.b[1]), spec.dtype
+        )
         if self.plan.form == "packed":
             with when(f, fresh):
                 self.pack(b, width, count)
@@ -317,7 +277,7 @@ class Product:
         """Return where a tile's part of A begins."""
         f, spec, plan = self.f, self.spec, self.plan
         if not plan.pack_a:
-            a = f.at(self.a0, mul(f, k0, spec.a[1]), spec.dtype)
+            a = f.at(self.a0, times(f, k0, spec.a[1]), spec.dtype)
             return f.at(a, f.mul(m, spec.a[0]), spec.dtype)
         number = f.udiv(f.sub(m, as_value(f, self.m0)), plan.rows)
         return f.at(self.block_a, f.mul(number, plan.a_tile(spec)), spec.dtype)
@@ -329,7 +289,7 @@ class Product:
         f, spec, plan, lanes = self.f, self.spec, self.plan, self.lanes
         dot = plan.form == "dot"
         vectors = -(-width // lanes)
-        mask = first_lanes(f, lanes, width - (vectors - 1) * lanes)
+        mask = tail_mask(f, width - (vectors - 1) * lanes, lanes)
         packed = plan.form == "packed"
         a_strides = (1, plan.pitch(spec)) if plan.pack_a else (spec.a[0], spec.a[1])
         b_strides = (self.width, 1) if packed else (spec.b[0], spec.b[1])
@@ -379,7 +339,7 @@ class Product:
                     self.copy(f.at(line, m, spec.dtype), place, rows)
             return
         for m, rows in self.row_tiles():
-            source = f.at(self.a0, mul(f, k0, spec.a[1]), spec.dtype)
+            source = f.at(self.a0, times(f, k0, spec.a[1]), spec.dtype)
             source = f.at(source, f.mul(m, spec.a[0]), spec.dtype)
             self.gather(source, spec.a[:2], self.a_place(m, k0), plan.pitch(spec), rows, count)
 
@@ -387,8 +347,8 @@ class Product:
         """Write the copying of some numbers, zeros after them up to whole vectors."""
         f, kind, lanes = self.f, self.spec.dtype, self.lanes
         for n in range(0, count, lanes):
-            mask = first_lanes(f, lanes, min(lanes, count - n))
-            value = load_maybe(f, f.at(source, n, kind), vector(kind, lanes), mask)
+            mask = tail_mask(f, count - n, lanes)
+            value = f.load_masked(f.at(source, n, kind), vector(kind, lanes), mask)
             f.store(value, f.at(target, n, kind))
 
     def gather(
@@ -428,7 +388,7 @@ class Product:
                 square(k, f.const("i64", whole), width - whole, deep)
 
         rest = self.spec.k % lanes
-        whole, known = remainder_free(f, count, lanes), isinstance(count, int)
+        whole, known = round_down(f, count, lanes), isinstance(count, int)
         if not known or whole:
             with f.loop(0, whole, lanes) as loop:
                 squares(loop.index, lanes)
@@ -442,7 +402,7 @@ class Product:
 
 def combine(name: str, spec: MatmulSpec, plan: Plan, epilogue: Epilogue) -> Function:
     """Write the kernel that adds up the partial sums, in the order of the chunks."""
-    f = Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
+    f = kernel_function(name)
     _, begin, end = f.args
     size, lanes = plan.combine_rows(spec), plan.target.lanes(spec.dtype)
     last = smaller(f, f.mul(end, size), spec.batches * spec.m)
@@ -466,6 +426,6 @@ def combine(name: str, spec: MatmulSpec, plan: Plan, epilogue: Epilogue) -> Func
             with f.loop(0, full, lanes) as columns:
                 finish(row, batch, columns.index, None)
         if full < spec.n:
-            finish(row, batch, f.const("i64", full), first_lanes(f, lanes, spec.n - full))
+            finish(row, batch, f.const("i64", full), tail_mask(f, spec.n - full, lanes))
     f.ret()
     return f

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .integers import tail_mask
 from .ir import SIZES, Function, Value, split, vector
 
 
@@ -46,30 +47,12 @@ class Tile:
         return self.rows * self.vectors
 
 
-def first_lanes(f: Function, lanes: int, count: int) -> Value | None:
-    """Return the mask of the first lanes, None where it is all of them."""
-    return None if count == lanes else f.lanes("i1", [i < count for i in range(lanes)])
-
-
-def load_maybe(f: Function, place: Value, kind: str, mask: Value | None) -> Value:
-    """Load a vector, with zeros in the lanes that a mask leaves out."""
-    return f.load(place, kind) if mask is None else f.load_masked(place, kind, mask)
-
-
-def store_maybe(f: Function, value: Value, place: Value, mask: Value | None) -> None:
-    """Store the lanes of a vector that a mask names."""
-    if mask is None:
-        f.store(value, place)
-    else:
-        f.store_masked(value, place, mask)
-
-
 def step(f: Function, t: Tile, a: Value, b: Value, sums: list[Value]) -> list[Value]:
     """Add A[:, k] · B[k, :] to a tile's sums."""
     row_of_b = []
     for v in range(t.vectors):
         mask = t.mask if v == t.vectors - 1 else None
-        row_of_b.append(load_maybe(f, f.at(b, v * t.lanes, t.element), t.kind, mask))
+        row_of_b.append(f.load_masked(f.at(b, v * t.lanes, t.element), t.kind, mask))
     following = []
     for i in range(t.rows):
         number = f.load(f.at(a, i * t.a[0], t.element), t.element)
@@ -87,7 +70,7 @@ def dot_step(
 
     def vectors(base: Value, stride: int, count: int) -> list[Value]:
         places = (f.at(base, i * stride, t.element) for i in range(count))
-        return [load_maybe(f, place, t.kind, mask) for place in places]
+        return [f.load_masked(place, t.kind, mask) for place in places]
 
     lefts, rights = vectors(a, t.a[0], t.rows), vectors(b, t.b[1], t.vectors)
     pairs = [(x, y) for x in lefts for y in rights]
@@ -115,11 +98,10 @@ def run_dot(f: Function, t: Tile, a: Value, b: Value, count: Value | int) -> lis
     """Write the loop of a tile of dot products; return one vector of sums per row."""
     zeros = [f.const(t.kind, 0.0)] * t.size
     if isinstance(count, int):
-        rest = first_lanes(f, t.lanes, count % t.lanes) if count % t.lanes else None
+        rest = tail_mask(f, count % t.lanes, t.lanes) if count % t.lanes else None
         sums, (a, b) = steps(f, t, a, b, count // t.lanes, zeros)
     else:
-        left = f.splat("i64", f.urem(count, t.lanes), t.lanes)
-        rest = f.compare("slt", f.iota(t.lanes), left)
+        rest = tail_mask(f, f.urem(count, t.lanes), t.lanes)
         sums, (a, b) = steps(f, t, a, b, f.udiv(count, t.lanes), zeros)
     if rest is not None:
         sums = dot_step(f, t, a, b, sums, rest)
@@ -239,7 +221,7 @@ def transpose_store(
     """
     piece = min(lanes, 16 // SIZES[element])
     for first in range(0, columns, piece):
-        mask = first_lanes(f, piece, min(piece, columns - first))
+        mask = tail_mask(f, columns - first, piece)
         group = [
             _gather(f, element, lanes, source, stride, rows, (i, first), piece, mask)
             for i in range(piece)
@@ -265,7 +247,7 @@ def _gather(
     for row in range(start[0], lanes, piece):
         if row < rows:
             place = f.at(source, row * stride + start[1], element)
-            parts.append(load_maybe(f, place, kind, mask))
+            parts.append(f.load_masked(place, kind, mask))
         else:
             parts.append(f.const(kind, 0.0))
     while len(parts) > 1:

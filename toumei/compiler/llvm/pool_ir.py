@@ -68,6 +68,7 @@ class Machine(NamedTuple):
 
 
 def i64(value: int) -> Value:
+    """Return a constant of 64 bits."""
     return Value(str(value), "i64")
 
 

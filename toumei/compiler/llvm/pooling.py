@@ -14,13 +14,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from .integers import Number, as_value, larger_of, plus, smaller_of, times
 from .ir import Function, Value, split, vector
 from .kernel import Generator, Kernel, Memory
-from .matmul import Number, add, as_value, mul
-from .nest import vectors
 from .pooling_back import Back
 from .pooling_loops import UNROLLED_LOADS, Epilogue, Pool, Spot, load_taps, number_vector
 from .pooling_spec import PoolSpec, Window, spec_of
+from .strided import vectors
 from .target import Target
 
 __all__ = ["KERNELS", "Epilogue", "PoolSpec", "Spot", "Window", "emit", "spec_of"]
@@ -50,6 +50,7 @@ class Forward(Pool):
     """The largest, a sum, or one element of each window."""
 
     def columns(self, bases: Sequence[Value], row: Number, start: Value, stop: Value) -> None:
+        """Write some places of a row: the quick code within the image, loops at its borders."""
         found = self.inside(row, start, stop)
         if found is None:
             self.call_border(bases, row, start, stop)
@@ -65,9 +66,9 @@ class Forward(Pool):
         """Write the computation of windows without padding."""
         f, spec = self.f, self.spec
         down, across = spec.windows
-        top = add(f, mul(f, row, down.stride), -down.before)
+        top = plus(f, times(f, row, down.stride), -down.before)
         with f.loop(start, stop) as loop:
-            left = add(f, mul(f, loop.index, across.stride), -across.before)
+            left = plus(f, times(f, loop.index, across.stride), -across.before)
             corner = self.place(f, bases, 0, top, left)
             cells = [self.place(f, bases, i, row, loop.index) for i in range(len(bases))]
 
@@ -160,8 +161,8 @@ class _Reach:
         left = f.sub(f.const("i64", window.size), self.start)
         if gap > 1:
             missing, left = (f.bits("sdiv", f.add(x, gap - 1), gap) for x in (missing, left))
-        self.first = f.select(f.compare("sgt", missing, 0), missing, 0)
-        self.last = f.select(f.compare("slt", left, window.kernel), left, window.kernel)
+        self.first = larger_of(f, missing, 0)
+        self.last = smaller_of(f, left, window.kernel)
 
     def element(self, f: Function, tap: Value) -> Value:
         """Return which element of the image a tap stands at."""
@@ -184,6 +185,7 @@ class Fold:
             self.wanted = load_taps(f, places[1], spec.elements[1], self.element, lanes)
 
     def number(self, tap: Number) -> Value:
+        """Return the number of a tap as a vector that is compared with the elements."""
         return number_vector(self.f, self.element, tap, self.lanes)
 
     def begin(self, tap: Number) -> State:
@@ -220,13 +222,14 @@ class Indices(Pool):
     """The indices of the elements that stand at taps."""
 
     def columns(self, bases: Sequence[Value], row: Number, start: Value, stop: Value) -> None:
+        """Write the indices for some places of a row."""
         f, spec = self.f, self.spec
         down, across = spec.windows
         with f.loop(start, stop) as loop:
             cells = [self.place(f, bases, i, row, loop.index) for i in (0, 1)]
-            top = add(f, mul(f, row, down.stride), -down.before)
-            left = add(f, mul(f, loop.index, across.stride), -across.before)
-            corner = as_value(f, add(f, mul(f, top, across.size), left))
+            top = plus(f, times(f, row, down.stride), -down.before)
+            left = plus(f, times(f, loop.index, across.stride), -across.before)
+            corner = as_value(f, plus(f, times(f, top, across.size), left))
 
             def body(c: Number, lanes: int) -> None:
                 taps = f.load(f.at(cells[0], c, self.element), vector(self.element, lanes))

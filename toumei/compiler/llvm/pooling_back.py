@@ -6,11 +6,11 @@ import functools
 import itertools
 from collections.abc import Sequence
 
+from .integers import Number, larger_of, plus, smaller_of, times
 from .ir import Function, Value, vector
-from .matmul import Number, add, mul
-from .nest import vectors
 from .pooling_loops import UNROLLED_LOADS, Pool, Spot, load_taps, number_vector
 from .pooling_spec import PoolSpec, Window
+from .strided import vectors
 
 
 class Back(Pool):
@@ -26,8 +26,10 @@ class Back(Pool):
                 return
         first, last = self.first_in(across, start), self.first_in(across, stop)
         zero, size = f.const("i64", 0), f.const("i64", down.size)
-        top = self.clamp(add(f, mul(f, row, down.stride), -down.before), zero, size)
-        bottom = self.clamp(add(f, mul(f, row, down.stride), down.stride - down.before), zero, size)
+        top = self.clamp(plus(f, times(f, row, down.stride), -down.before), zero, size)
+        bottom = self.clamp(
+            plus(f, times(f, row, down.stride), down.stride - down.before), zero, size
+        )
         left, right = (self.first_in(across, x) for x in found or (stop, stop))
         with f.loop(top, bottom) as rows:
             self.call_border(bases, rows.index, first, left)
@@ -44,9 +46,9 @@ class Back(Pool):
         """Write whole blocks all of whose windows exist."""
         f, spec = self.f, self.spec
         (down, across), last = spec.windows, spec.large
-        top = add(f, mul(f, row, down.stride), -down.before)
+        top = plus(f, times(f, row, down.stride), -down.before)
         with f.loop(start, stop) as loop:
-            left = add(f, mul(f, loop.index, across.stride), -across.before)
+            left = plus(f, times(f, loop.index, across.stride), -across.before)
             cells = [self.place(f, bases, i, row, loop.index) for i in range(last)]
             cells.append(self.place(f, bases, last, top, left))
 
@@ -71,7 +73,7 @@ class Back(Pool):
                 total = part if total is None else f.fadd(total, part)
             zero = f.const(vector(self.element, corner.lanes), 0.0)
             place = f.at(places[-1], y * row_step + x * column_step, self.element)
-            spot = corner._replace(row=add(f, corner.row, y), column=add(f, corner.column, x))
+            spot = corner._replace(row=plus(f, corner.row, y), column=plus(f, corner.column, x))
             self.finish(f, zero if total is None else total, place, spot)
 
     def border(self) -> Function:
@@ -146,11 +148,10 @@ class _Covering:
     def __init__(self, f: Function, window: Window, number: Value) -> None:
         self.wide = window
         self.place = f.add(number, window.before)
-        far = f.add(self.place, 1 - window.span)
-        far = f.select(f.compare("sgt", far, 0), far, 0)
+        far = larger_of(f, f.add(self.place, 1 - window.span), 0)
         first = f.udiv(f.add(far, window.stride - 1), window.stride)
         last = f.udiv(self.place, window.stride)
-        self.last = f.select(f.compare("slt", last, window.number), last, window.number - 1)
+        self.last = smaller_of(f, last, window.number - 1)
         self.count = f.add(f.sub(self.last, first), 1)
 
     def window(self, f: Function, i: Value) -> tuple[Value, Value, Value | None]:

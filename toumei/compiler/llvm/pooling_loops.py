@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from .integers import Number, as_value, larger_of, plus, remainder, smaller, smaller_of, times
 from .ir import Function, Value, vector
-from .matmul import Number, add, as_value, mul, remainder, smaller
-from .nest import locate
+from .kernel import kernel_function
 from .pooling_spec import PoolSpec
+from .strided import locate
 from .target import Target
 from .vec import INTEGER
 
@@ -53,10 +54,11 @@ class Pool:
         self.lead: Number = 0
         self.element = spec.elements[spec.large]
         self.lanes = target.lanes(self.element)
-        self.f = Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
+        self.f = kernel_function(name)
         self.helper: Function | None = None
 
     def function(self) -> Function:
+        """Return the kernel: a loop over work items."""
         f = self.f
         if self.spec.items():
             with f.loop(f.args[1], f.args[2]) as loop:
@@ -72,9 +74,9 @@ class Pool:
         row, self.lead = remainder(f, rest, bottom - top)
         found = locate(f, self.lead, spec.lead, [0] * len(spec.elements))
         bases = [f.at(f.buffer(i), o, spec.elements[i]) for i, o in enumerate(found)]
-        start = add(f, mul(f, part, cut), left)
-        stop = smaller(f, add(f, start, cut), right)
-        self.columns(bases, add(f, row, top), as_value(f, start), as_value(f, stop))
+        start = plus(f, times(f, part, cut), left)
+        stop = smaller(f, plus(f, start, cut), right)
+        self.columns(bases, plus(f, row, top), as_value(f, start), as_value(f, stop))
 
     def finish(self, f: Function, result: Value, place: Value, spot: Spot) -> None:
         """Write what becomes of a vector of results."""
@@ -84,9 +86,11 @@ class Pool:
             self.epilogue(f, result, spot)
 
     def columns(self, bases: Sequence[Value], row: Number, start: Value, stop: Value) -> None:
+        """Write some columns of a row."""
         raise NotImplementedError
 
     def border(self) -> Function:
+        """Return the function for columns that may lie at a border."""
         raise NotImplementedError
 
     def inside(self, row: Number, start: Value, stop: Value) -> tuple[Value, Value] | None:
@@ -108,17 +112,16 @@ class Pool:
         return left_value, right_value
 
     def clamp(self, x: Number, low: Value, high: Value) -> Value:
+        """Return x, at least low and at most high."""
         f = self.f
-        value = as_value(f, x)
-        value = f.select(f.compare("slt", value, low), low, value)
-        return f.select(f.compare("slt", high, value), high, value)
+        return smaller_of(f, larger_of(f, as_value(f, x), low), high)
 
     def place(
         self, f: Function, bases: Sequence[Value], i: int, row: Number, column: Number
     ) -> Value:
         """Return where an operand's element stands."""
         down, across = self.spec.steps[i]
-        offset = add(f, mul(f, row, down), mul(f, column, across))
+        offset = plus(f, times(f, row, down), times(f, column, across))
         return f.at(bases[i], offset, self.spec.elements[i])
 
     def call_border(self, bases: Sequence[Value], row: Number, start: Value, stop: Value) -> None:
@@ -131,6 +134,7 @@ class Pool:
             f.call_helper(self.helper, f.args[0], *bases, lead, at, start, stop)
 
     def new_helper(self) -> Function:
+        """Return an empty function for the code at borders, with a row's arguments."""
         bases = ((f"base{i}", "ptr") for i in range(len(self.spec.elements)))
         numbers = ((name, "i64") for name in ("lead", "row", "start", "stop"))
         args = [("buffers", "ptr"), *bases, *numbers]

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from .kernel import Memory
-from .nest import Dim, count, dims
+from .strided import Dim, count, dims
 
 Range = tuple[int, int]
 

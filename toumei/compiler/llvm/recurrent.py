@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .ir import SIZES
-from .kernel import Generator, Kernel, Memory
+from .kernel import Generator, Kernel, Memory, is_dense
 from .recurrent_back import WeightSums, add_parts, backward
 from .recurrent_cells import Cell, Gru, Lstm, Rnn
 from .recurrent_loop import forward, pack
-from .recurrent_spec import Arrays, LoopSpec, Panels, choose_panels, contiguous
+from .recurrent_spec import Arrays, LoopSpec, Panels, choose_panels
 from .target import Target
 from .vec import FLOATS
 
@@ -63,7 +63,7 @@ def _setting(
     memories = dict(zip(names, (*inputs, *outputs), strict=True))
     dtype = memories["w_hh"].dtype
     whole = {"ys", "cs", "zs", *made} & set(memories)
-    if dtype not in FLOATS or not all(contiguous(memories[name]) for name in whole):
+    if dtype not in FLOATS or not all(is_dense(memories[name]) for name in whole):
         return None
     steps, (batch, hidden) = memories["ys"].shape[0], memories["h0"].shape
     spec = LoopSpec(steps, batch, hidden, op.gates, dtype, op.reverse, masked, target)

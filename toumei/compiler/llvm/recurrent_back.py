@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .integers import smaller_of
 from .ir import SIZES, Function, Value
-from .kernel import Kernel
+from .kernel import Kernel, kernel_function
 from .matmul_plan import NARROW, fits, step_cycles
-from .matmul_tile import Tile, run, store_maybe
+from .matmul_tile import Tile, run
 from .recurrent_cells import Cell, Here
 from .recurrent_loop import Loop, Sums
-from .recurrent_spec import ARGS, Arrays, LoopSpec, Panels, Scratch, tail_mask
+from .recurrent_spec import Arrays, LoopSpec, Panels, Scratch, row_mask
 
 KEPT = 64  # rows of gradients that are kept, about
 KEPT_BYTES = 320 * 1024  # of them: in the second cache
@@ -115,8 +116,7 @@ class _Backward(Loop):
             self.clear(block, rows, states)
             self.take_initial(first, rows, {name: name for name in self.cell.initial})
             with f.loop(0, spec.steps, some) as group:
-                end = f.add(group.index, some)
-                end = f.select(f.compare("slt", end, spec.steps), end, spec.steps)
+                end = smaller_of(f, f.add(group.index, some), spec.steps)
                 with f.loop(group.index, end, nonempty=True) as steps:
                     kept = f.mul(f.sub(steps.index, group.index), rows)
                     self.one_step(steps.index, first, rows, kept)
@@ -172,7 +172,7 @@ class _Backward(Loop):
             for initial, name in zip(self.cell.initial, self.grads, strict=True):
                 value = here.recall(name)
                 line = self.arrays.row(f, f"d{initial}", f.add(first, row))
-                store_maybe(f, value.value, f.at(line, column, spec.dtype), here.mask)
+                f.store_masked(value.value, f.at(line, column, spec.dtype), here.mask)
 
     # --- sums ---
 
@@ -223,7 +223,7 @@ def add_parts(name: str, spec: LoopSpec, arrays: Arrays, output: str) -> Kernel:
     Args:
         output: "dw", or "db", which is one row.
     """
-    f, weights, kind = Function(name, ARGS[:3]), WeightSums(spec), spec.dtype
+    f, weights, kind = kernel_function(name), WeightSums(spec), spec.dtype
     bias = output == "db"
     rows, size, wide = (
         (1, spec.width, 1) if bias else (spec.width, spec.hidden, weights.tile[1])
@@ -240,7 +240,7 @@ def add_parts(name: str, spec: LoopSpec, arrays: Arrays, output: str) -> Kernel:
         line = arrays.row(f, output, *[row.index] * (not bias))
         for v, total in enumerate(blocks.results):
             start = f.add(column.index, v * spec.lanes)
-            mask = tail_mask(f, spec.lanes, start, size, step)
-            store_maybe(f, total, f.at(line, start, kind), mask)
+            mask = row_mask(f, spec.lanes, start, size, step)
+            f.store_masked(total, f.at(line, start, kind), mask)
     f.ret()
     return Kernel(f, rows)

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from .ir import Function, Value
-from .matmul_tile import store_maybe
-from .recurrent_spec import Arrays, LoopSpec, load_row, tail_mask
+from .recurrent_spec import Arrays, LoopSpec, load_row, row_mask
 from .vec import Vec, where
 from .vecexp import sigmoid
 from .vectrig import tanh
@@ -41,7 +40,7 @@ class Here:
     ) -> None:
         self.f, self.spec, self.arrays, self.held = f, spec, arrays, held
         self.step, self.row, self.column, self.first = step, row, column, first
-        self.mask = tail_mask(f, spec.lanes, column, spec.hidden)
+        self.mask = row_mask(f, spec.lanes, column, spec.hidden)
         self.running = self._running() if spec.masked and step is not None else None
 
     def _running(self) -> Value:
@@ -54,9 +53,11 @@ class Here:
         return self.arrays.row(self.f, name, self.step, self.row)
 
     def vec(self, value: Value) -> Vec:
+        """Return a value with operators."""
         return Vec(self.f, self.spec.target, value)
 
     def zero(self) -> Vec:
+        """Return a vector of zeros."""
         return self.vec(self.f.const(self.spec.kind, 0.0))
 
     def load(self, name: str, part: int = 0) -> Vec:
@@ -80,7 +81,7 @@ class Here:
         """Write what an output holds for these states."""
         f, kind, row = self.f, self.spec.dtype, self.at_row(name)
         row = f.at(row, part * self.spec.hidden, kind)
-        store_maybe(f, value.value, f.at(row, self.column, kind), self.mask)
+        f.store_masked(value.value, f.at(row, self.column, kind), self.mask)
 
     def recall(self, name: str) -> Vec:
         """Return what scratch memory holds for these states."""
@@ -95,7 +96,7 @@ class Here:
         """Write the gradient of w_hh·h for a gate of these states."""
         f, kind = self.f, self.spec.dtype
         row = f.at(self.held["gates"], part * self.spec.hidden, kind)
-        store_maybe(f, value.value, f.at(row, self.column, kind), self.mask)
+        f.store_masked(value.value, f.at(row, self.column, kind), self.mask)
 
     def if_running(self, value: Vec, other: Vec) -> Vec:
         """Return a value, or the other one where the sequence doesn't run at this step."""
@@ -138,6 +139,8 @@ def give(here: Here, value: Vec, part: int) -> None:
 
 
 class Lstm(Cell):
+    """An LSTM: gates i, f, g, o; c = f·c + i·g; h = o·tanh(c)."""
+
     initial = ("h0", "c0")
     held = ("h", "c")
     inputs = ("gx", "w_hh", "h0", "c0")
@@ -179,6 +182,8 @@ class Lstm(Cell):
 
 
 class Gru(Cell):
+    """A GRU: gates r, z, n; h = (1 - z)·n + z·h."""
+
     inputs = ("gx", "w_hh", "b_hh", "h0")
     outputs = ("ys", "zs")
     grad_inputs = ("g_ys", "w_hh", "h0", "ys", "zs")
@@ -215,6 +220,8 @@ class Gru(Cell):
 
 
 class Rnn(Cell):
+    """A plain RNN: h = tanh(gate), or relu(gate)."""
+
     inputs = ("gx", "w_hh", "h0")
     outputs = ("ys",)
     grad_inputs = ("g_ys", "w_hh", "h0", "ys")

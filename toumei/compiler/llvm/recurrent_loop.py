@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from .integers import limited, smaller_of
 from .ir import SIZES, Function, Value
-from .kernel import Kernel
+from .kernel import Kernel, is_dense, kernel_function
 from .matmul_tile import run, transpose_store
 from .recurrent_cells import Cell, Here
-from .recurrent_spec import ARGS, Arrays, LoopSpec, Panels, Scratch, contiguous, load_row
+from .recurrent_spec import Arrays, LoopSpec, Panels, Scratch, load_row
 
 LINE = 64  # bytes that come into a cache together
 
@@ -30,7 +31,7 @@ def pack(name: str, spec: LoopSpec, arrays: Arrays, panels: Panels, transposed: 
     Args:
         transposed: of w_hh, (gates·H, H), lanes run along the rows, k along the columns.
     """
-    f = Function(name, ARGS[:3])
+    f = kernel_function(name)
     lanes, kind = spec.lanes, spec.dtype
     to, pitch = f.buffer(arrays.index["packed"]), panels.vectors * lanes
     w, strides = f.buffer(arrays.index["w_hh"]), arrays.memory["w_hh"].strides
@@ -106,13 +107,13 @@ class Loop:
         self, name: str, spec: LoopSpec, cell: Cell, arrays: Arrays, panels: Panels
     ) -> None:
         self.f, self.spec, self.cell, self.arrays, self.panels = (
-            Function(name, ARGS), spec, cell, arrays, panels,
+            kernel_function(name, scratch=True), spec, cell, arrays, panels,
         )  # fmt: skip
         self.pitch = panels.groups * panels.wide * spec.lanes
         self.packed = self.f.buffer(arrays.index["packed"])
         self.scratch: Scratch
         steps = [n for n in arrays.index if n in arrays.memory and n in cell.per_step]
-        self.far = [n for n in steps if contiguous(arrays.memory[n])]
+        self.far = [n for n in steps if is_dense(arrays.memory[n])]
 
     @contextmanager
     def items(self) -> Iterator[tuple[Value, Value, Value]]:
@@ -139,6 +140,7 @@ class Loop:
                 yield row.index, column.index, held
 
     def places(self, names: Sequence[str]) -> dict[str, Value]:
+        """Return where arrays in scratch memory begin, by name."""
         return {name: self.scratch.place(self.f, name) for name in names}
 
     def step(self, index: Value, backwards: bool) -> Value:
@@ -183,7 +185,7 @@ class Loop:
                     self.fetch(
                         regions, f.add(f.mul(turn, self.tiles), f.udiv(loop.index, panels.rows))
                     )
-                    row = f.select(f.compare("slt", loop.index, last), loop.index, last)
+                    row = smaller_of(f, loop.index, last)
                     corner = f.add(f.mul(row, out.pitch), f.mul(group.index, across))
                     ends = [f.at(p, corner, kind) for p in (source, target)]
                     line = f.at(left, f.mul(row, out.a_pitch), kind)
@@ -229,11 +231,7 @@ class Loop:
 
     def count(self, k0: Value) -> Value | int:
         """Return how many k a piece has that begins at k0."""
-        f, panels = self.f, self.panels
-        if panels.depth % panels.piece == 0:
-            return panels.piece
-        left = f.sub(f.const("i64", panels.depth), k0)
-        return f.select(f.compare("slt", left, panels.piece), left, panels.piece)
+        return limited(self.f, k0, self.panels.piece, self.panels.depth)
 
 
 def forward(name: str, spec: LoopSpec, cell: Cell, arrays: Arrays, panels: Panels) -> Kernel:

@@ -6,13 +6,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .integers import smaller_of, tail_mask
 from .ir import SIZES, Function, Value, vector
 from .kernel import Memory
 from .matmul_plan import NARROW, PANEL, chains_for, fits, step_cycles
-from .matmul_tile import Tile, load_maybe
+from .matmul_tile import Tile
 from .target import Target
 
-ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64"), ("scratch", "ptr")]
 NEAR = 1 << 20  # bytes of weights that stay in the second cache from step to step
 ROWS, FAR_ROWS = 16, 64  # of a block, about; more of them where the weights come from far
 
@@ -148,18 +148,6 @@ def choose_panels(spec: LoopSpec, parts: int, depth: int, cut: bool) -> Panels:
 # --- memory ---
 
 
-def contiguous(memory: Memory) -> bool:
-    """Tell whether an array's rows follow each other without gaps."""
-    if 0 in memory.shape:
-        return True
-    expected = 1
-    for size, stride in zip(memory.shape[::-1], memory.strides[::-1], strict=True):
-        if size > 1 and stride != expected:
-            return False
-        expected *= size
-    return True
-
-
 class Arrays:
     """The buffers of a kernel by name, and how they lie in memory."""
 
@@ -181,7 +169,7 @@ class Arrays:
         return 1 if memory.shape[-1] == 1 else memory.strides[-1]
 
 
-def tail_mask(f: Function, lanes: int, column: Value, size: int, multiple: int = 0) -> Value | None:
+def row_mask(f: Function, lanes: int, column: Value, size: int, multiple: int = 0) -> Value | None:
     """Return which lanes from a column on exist; None where all of them always do.
 
     Args:
@@ -190,20 +178,20 @@ def tail_mask(f: Function, lanes: int, column: Value, size: int, multiple: int =
     """
     if size % (multiple or lanes) == 0:
         return None
-    return f.compare("slt", f.add(f.splat("i64", column, lanes), f.iota(lanes)), size)
+    return tail_mask(f, f.sub(f.const("i64", size), column), lanes)
 
 
 def load_row(f: Function, spec: LoopSpec, row: Value, column: Value, stride: int) -> Value:
     """Load a vector of a row of H numbers, from a column on; nothing behind the row is read."""
     if stride == 1:
-        mask = tail_mask(f, spec.lanes, column, spec.hidden)
-        return load_maybe(f, f.at(row, column, spec.dtype), spec.kind, mask)
+        mask = row_mask(f, spec.lanes, column, spec.hidden)
+        return f.load_masked(f.at(row, column, spec.dtype), spec.kind, mask)
     if stride == 0:
         return f.splat(spec.dtype, f.load(row, spec.dtype), spec.lanes)
     value = Value("poison", spec.kind)
     for lane in range(spec.lanes):
         here = f.add(column, lane)
-        inside = f.select(f.compare("slt", here, spec.hidden), here, spec.hidden - 1)
+        inside = smaller_of(f, here, spec.hidden - 1)
         one = f.load(f.at(row, f.mul(inside, stride), spec.dtype), spec.dtype)
         text = f"insertelement {spec.kind} {value.name}, {spec.dtype} {one.name}, i64 {lane}"
         value = f.emit(text, spec.kind)

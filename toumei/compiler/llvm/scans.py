@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from .integers import Number, plus, times
 from .ir import Function, Value, split, vector
-from .kernel import Generator, Kernel, Memory
-from .matmul import Number, add, mul
-from .nest import (
+from .kernel import Generator, Kernel, Memory, kernel_function
+from .strided import (
     Dim,
     Offsets,
     Strips,
@@ -37,10 +37,6 @@ __all__ = ["KERNELS", "ArgSpec", "ScanSpec", "emit_arg", "emit_scan"]
 _VECTORS, _NUMBERS = 4, 8  # of a strip
 _WORK = 4096  # elements that are worth a work item
 _FLOATS = ("float", "double")
-
-
-def _kernel_function(name: str) -> Function:
-    return Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
 
 
 def _place(f: Function, buffer: int, offset: Number, element: str) -> Value:
@@ -74,7 +70,7 @@ class ScanSpec:
 
 def emit_scan(name: str, spec: ScanSpec, target: Target) -> list[Kernel]:
     """Write the kernel of a scan."""
-    f, lanes = _kernel_function(name), target.lanes(spec.element)
+    f, lanes = kernel_function(name), target.lanes(spec.element)
     if not spec.dim.size * count(spec.outer):
         f.ret()
         return [Kernel(f, 0)]
@@ -98,7 +94,9 @@ def _strip(
     first = {"sum": 0.0, "prod": 1.0, "linear": 0.0}[spec.kind]
     begin = [f.const(vector(spec.element, n), first) for _, n in cells]
     with f.loop(0, spec.dim.size, carried=begin) as loop:
-        at = [add(f, o, mul(f, loop.index, s)) for o, s in zip(start, spec.dim.steps, strict=True)]
+        at = [
+            plus(f, o, times(f, loop.index, s)) for o, s in zip(start, spec.dim.steps, strict=True)
+        ]
         loop.next = []
         for (i, n), before in zip(cells, loop.carried, strict=True):
             loop.next.append(_step(f, spec, strip, at, i, n, before))
@@ -110,7 +108,7 @@ def _step(
     """Write one step of one vector of a strip; return the running value."""
     kind, element = vector(spec.element, lanes), spec.element
     places = [
-        _place(f, b, add(f, o, i * s), element)
+        _place(f, b, plus(f, o, i * s), element)
         for b, (o, s) in enumerate(zip(at, strip.dim.steps, strict=True))
     ]
     *inputs, out = places
@@ -170,7 +168,7 @@ def _sums(
 
 def _first(f: Function, offset: Number, step: int, i: Number, lanes: int) -> Number:
     """Return where a vector's memory begins: with its last element if it lies backwards."""
-    return add(f, offset, mul(f, i, step) if step > 0 else _backwards(f, i, lanes))
+    return plus(f, offset, times(f, i, step) if step > 0 else _backwards(f, i, lanes))
 
 
 def _backwards(f: Function, i: Number, lanes: int) -> Number:
@@ -213,7 +211,7 @@ class ArgSpec:
 
 def emit_arg(name: str, spec: ArgSpec, target: Target) -> list[Kernel]:
     """Write the kernel that finds the extremes."""
-    f, lanes = _kernel_function(name), target.lanes(spec.element)
+    f, lanes = kernel_function(name), target.lanes(spec.element)
     search = _Search(f, spec)
     if not count(spec.outer):
         f.ret()
@@ -262,7 +260,7 @@ class _Search:
         f, (step_x, step_y) = self.f, strip.dim.steps
 
         def load(offset: Number, cell: tuple[int, int]) -> Value:
-            place = _place(f, 0, add(f, offset, cell[0] * step_x), self.element)
+            place = _place(f, 0, plus(f, offset, cell[0] * step_x), self.element)
             return f.load(place, vector(self.element, cell[1]))
 
         state = []
@@ -278,7 +276,9 @@ class _Search:
 
         state = self.nest(self.spec.inner, start[0], f.const("i64", 0), state, element)
         for (i, _), found in zip(cells, state[1::2], strict=True):
-            f.store(f.cast("sext", found, "i64"), _place(f, 1, add(f, start[1], i * step_y), "i64"))
+            f.store(
+                f.cast("sext", found, "i64"), _place(f, 1, plus(f, start[1], i * step_y), "i64")
+            )
 
     def nest(
         self,
@@ -294,7 +294,7 @@ class _Search:
             return element(offset, number, state)
         dim, rest = inner[0], inner[1:]
         with f.loop(0, dim.size, carried=state) as loop:
-            here = add(f, offset, mul(f, loop.index, dim.steps[0]))
+            here = plus(f, offset, times(f, loop.index, dim.steps[0]))
             at = f.add(number, f.mul(loop.index, count(rest)))
             loop.next = self.nest(rest, here, at, loop.carried, element)
         return loop.results

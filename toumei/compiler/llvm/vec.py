@@ -34,6 +34,7 @@ class Vec:
         self.element = split(value.type)[0]
 
     def wrap(self, value: Value) -> Vec:
+        """Return a value of the same function as a Vec."""
         return Vec(self.f, self.target, value)
 
     def const(self, number: Number) -> Vec:
@@ -41,6 +42,7 @@ class Vec:
         return self.wrap(self.f.const(self.value.type, number))
 
     def same(self, other: Vec | Number) -> Value:
+        """Return another operand as a value: a number becomes a constant of this type."""
         return other.value if isinstance(other, Vec) else self.f.const(self.value.type, other)
 
     @property
@@ -103,12 +105,15 @@ class Vec:
         return self.compare("oge" if self.is_float else "sge", b)
 
     def equals(self, b: Vec | Number) -> Vec:
+        """Return which lanes are equal; NaN equals nothing."""
         return self.compare("oeq" if self.is_float else "eq", b)
 
     def isnan(self) -> Vec:
+        """Return which lanes are NaN."""
         return self.compare("uno", self)
 
     def bit(self, name: str, b: Vec | Number) -> Vec:
+        """Write "and", "or", "xor", "shl", "lshr" … of integers or masks."""
         return self.wrap(self.f.bits(name, self.value, self.same(b)))
 
     def __and__(self, b: Vec | Number) -> Vec:
@@ -133,10 +138,12 @@ class Vec:
     # --- the rest ---
 
     def intrinsic(self, name: str, *more: Vec) -> Vec:
+        """Call one of LLVM's functions, as "fabs" or "floor"."""
         args = [self.value, *(m.value for m in more)]
         return self.wrap(self.f.intrinsic(name, self.value.type, *args))
 
     def cast(self, how: str, element: str) -> Vec:
+        """Convert by one of LLVM's instructions, as "sitofp"."""
         return self.wrap(self.f.cast(how, self.value, element))
 
     def to_bits(self) -> Vec:
@@ -148,9 +155,11 @@ class Vec:
         return self.cast("bitcast", "float" if self.element == "i32" else "double")
 
     def sqrt(self) -> Vec:
+        """Return the square root, rounded correctly."""
         return self.intrinsic("sqrt")
 
     def with_sign_of(self, other: Vec) -> Vec:
+        """Return the magnitude with the sign of another."""
         return self.intrinsic("copysign", other)
 
 

@@ -19,15 +19,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .conv_spec import ConvSpec
+from .integers import as_value, smaller
 from .ir import Function, Value
-from .kernel import Kernel
-from .matmul import Epilogue, Place, as_value, smaller
-from .matmul_tile import store_maybe, transpose_store
+from .kernel import Kernel, kernel_function
+from .matmul import Epilogue, Place
+from .matmul_tile import transpose_store
 from .target import Target
 from .winograd_math import POINTS, spread
 from .winograd_plan import DIRECTIONS, SIZE, Plan, supports, worth
 from .winograd_tiles import (
-    ARGS,
     Loader,
     Writer,
     clear,
@@ -124,7 +124,7 @@ def store_result(spec: ConvSpec, direction: str, buffer: int = 2) -> Epilogue:
     def epilogue(
         f: Function, sums: Value, row: Value, column: Value, batch: Value, mask: Value | None
     ) -> None:
-        store_maybe(f, sums, place(f, row, column, batch), mask)
+        f.store_masked(sums, place(f, row, column, batch), mask)
 
     return epilogue
 
@@ -134,7 +134,7 @@ def store_result(spec: ConvSpec, direction: str, buffer: int = 2) -> Epilogue:
 
 def tiles(name: str, plan: Plan, epilogue: Epilogue, place: Place | None) -> Function:
     """Write the kernel of tiles: transformed, multiplied, transformed back, block by block."""
-    f = Function(name, [*ARGS, ("scratch", "ptr")])
+    f = kernel_function(name, scratch=True)
     w = Writer(f, plan)
     _, begin, end, scratch = f.args
     parts = scratch_parts(w, scratch)
@@ -159,7 +159,7 @@ def tiles(name: str, plan: Plan, epilogue: Epilogue, place: Place | None) -> Fun
 
 def weights(name: str, plan: Plan) -> Function:
     """Write the kernel that transforms the weight; its items are the channels of the source."""
-    f = Function(name, ARGS)
+    f = kernel_function(name)
     w, lanes = Writer(f, plan), plan.lanes
     taps, lines = (f.scratch(n * lanes * SIZE) for n in (9, 3 * POINTS))
     first, along = w.at(taps, 0), (lanes, 3 * lanes)  # columns of taps, one after the other

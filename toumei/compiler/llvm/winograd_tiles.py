@@ -11,15 +11,25 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from .integers import (
+    Number,
+    as_value,
+    larger_of,
+    limited,
+    plus,
+    remainder,
+    smaller,
+    smaller_of,
+    tail_mask,
+    times,
+)
 from .ir import Function, Value, vector
-from .matmul import Epilogue, Number, Place, add, as_value, mul, remainder, smaller
-from .matmul_tile import Tile, first_lanes, load_maybe, run
+from .matmul import Epilogue, Place
+from .matmul_tile import Tile, run
 from .winograd_math import POINTS, STEP, combine, input_line, spread
 from .winograd_plan import LINE, SIZE, SQUARE, Image, Matrices, Plan
 
 Fetch = Callable[[Value], None]  # writes the fetching of a piece of something, by its number
-
-ARGS = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]  # of a kernel
 
 
 class Unit(NamedTuple):
@@ -42,12 +52,15 @@ class Writer(NamedTuple):
         return vector("float", self.plan.lanes)
 
     def at(self, base: Value, index: Number) -> Value:
+        """Return the address of a number."""
         return self.f.at(base, index, "float")
 
     def load(self, base: Value, index: Number) -> Value:
+        """Load a vector."""
         return self.f.load(self.at(base, index), self.kind)
 
     def store(self, value: Value, base: Value, index: Number) -> None:
+        """Store a vector."""
         self.f.store(value, self.at(base, index))
 
     def vectors(self, channels: int) -> Iterator[tuple[Value, Value | None]]:
@@ -58,7 +71,7 @@ class Writer(NamedTuple):
             with self.f.loop(0, whole, lanes) as loop:
                 yield loop.index, None
         if whole < channels:
-            yield self.f.const("i64", whole), first_lanes(self.f, lanes, channels - whole)
+            yield self.f.const("i64", whole), tail_mask(self.f, channels - whole, lanes)
 
 
 def scratch_bytes(plan: Plan) -> int:
@@ -80,8 +93,7 @@ def scratch_parts(w: Writer, scratch: Value) -> dict[str, Value]:
 
 def clear(f: Function, place: Value, numbers: int) -> None:
     """Write the filling of memory with zeros."""
-    zero, size, plain = f.const("i8", 0), f.const("i64", numbers * SIZE), f.const("i1", False)
-    f.call("llvm.memset.p0.i64", "void", place, zero, size, plain)
+    f.clear(place, numbers * SIZE)
 
 
 def units(w: Writer, first: Number, last: Number) -> Iterator[tuple[Unit, Value, Value]]:
@@ -94,9 +106,8 @@ def units(w: Writer, first: Number, last: Number) -> Iterator[tuple[Unit, Value,
     with f.loop(as_value(f, first), as_value(f, last), carried=[zero], nonempty=True) as loop:
         piece, rest = remainder(f, loop.index, plan.segments)
         row, batch = remainder(f, rest, plan.grid[0])
-        start = mul(f, piece, plan.segment)
-        left = add(f, mul(f, as_value(f, start), -1), plan.grid[1]) if plan.segments > 1 else None
-        tiles = plan.segment if left is None else smaller(f, left, plan.segment)
+        start = times(f, piece, plan.segment)
+        tiles = limited(f, as_value(f, start), plan.segment, plan.grid[1])
         following = f.add(loop.carried[0], as_value(f, tiles))
         yield Unit(batch, row, start, tiles), loop.carried[0], following
         loop.next = [following]
@@ -128,6 +139,7 @@ class Loader:
         self.line, self.zeros = scratch["line"], scratch["zeros"]
 
     def transform(self, values: Sequence[Value]) -> list[Value]:
+        """Return one line of a transformed tile: of an image, or of gradients."""
         if self.taps == POINTS:
             return input_line(self.w.f, values)
         return spread(self.w.f, values, scaled=False)
@@ -153,13 +165,13 @@ class Loader:
     def rows(self, unit: Unit) -> list[Value]:
         """Return where the rows begin; one outside of the image is a row of zeros."""
         f, image, top = self.w.f, self.image, self.padding[0]
-        base = self.w.at(f.buffer(image.buffer), mul(f, unit.batch, image.strides[0]))
-        first = add(f, mul(f, unit.row, STEP), -top)
+        base = self.w.at(f.buffer(image.buffer), times(f, unit.batch, image.strides[0]))
+        first = plus(f, times(f, unit.row, STEP), -top)
         lowest = STEP * (self.w.plan.grid[0] - 1) - top
         places = []
         for i in range(self.taps):
-            y = add(f, first, i)
-            place = self.w.at(base, mul(f, y, image.strides[1]))
+            y = plus(f, first, i)
+            place = self.w.at(base, times(f, y, image.strides[1]))
             if i < top or lowest + i >= image.rows:
                 inside = f.compare("ult", as_value(f, y), image.rows)
                 place = f.select(inside, place, self.zeros)
@@ -169,12 +181,12 @@ class Loader:
     def down(self, unit: Unit, rows: list[Value], mask: Value | None) -> None:
         """Write the transformation of the columns of pixels, and zeros for those outside."""
         f, w, image = self.w.f, self.w, self.image
-        first = add(f, mul(f, unit.first, STEP), -self.padding[1])  # column of the image
-        size = add(f, mul(f, unit.tiles, STEP), self.taps - STEP)
+        first = plus(f, times(f, unit.first, STEP), -self.padding[1])  # column of the image
+        size = plus(f, times(f, unit.tiles, STEP), self.taps - STEP)
         begin, end = self.inside(first, size)
         with f.loop(as_value(f, begin), as_value(f, end)) as loop:
-            column = mul(f, add(f, loop.index, first), image.strides[2])
-            values = [load_maybe(f, w.at(row, column), w.kind, mask) for row in rows]
+            column = times(f, plus(f, loop.index, first), image.strides[2])
+            values = [f.load_masked(w.at(row, column), w.kind, mask) for row in rows]
             self.keep(loop.index, self.transform(values))
         nothing = [f.const(w.kind, 0.0)] * POINTS
         for start, stop in ((0, begin), (end, size)):
@@ -214,14 +226,6 @@ class Loader:
                 place = w.at(target, f.mul(rows.index, POINTS * matrices.step))
                 for j, value in enumerate(self.transform(values)):
                     w.store(value, place, j * matrices.step)
-
-
-def smaller_of(f: Function, x: Value, y: Value) -> Value:
-    return f.select(f.compare("slt", x, y), x, y)
-
-
-def larger_of(f: Function, x: Value, y: Value) -> Value:
-    return f.select(f.compare("sgt", x, y), x, y)
 
 
 # --- products ---
@@ -362,7 +366,7 @@ def finish(w: Writer, unit: Unit, source: Value, epilogue: Epilogue) -> None:
         source: the unit's first tile in the first of the matrices.
     """
     f, plan, image = w.f, w.plan, w.plan.result
-    y, batch = as_value(f, mul(f, unit.row, STEP)), as_value(f, unit.batch)
+    y, batch = as_value(f, times(f, unit.row, STEP)), as_value(f, unit.batch)
     rows: Number = STEP
     if image.rows % STEP:
         rows = smaller(f, f.sub(f.const("i64", image.rows), y), STEP)

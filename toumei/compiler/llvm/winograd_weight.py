@@ -7,26 +7,19 @@ order of the weight in memory.
 
 from __future__ import annotations
 
+from .integers import smaller, smaller_of, tail_mask
 from .ir import Function, Value
-from .matmul import Epilogue, smaller
-from .matmul_tile import first_lanes, transpose_store
+from .kernel import kernel_function
+from .matmul import Epilogue
+from .matmul_tile import transpose_store
 from .winograd_math import POINTS, STEP
 from .winograd_plan import SIZE, Plan
-from .winograd_tiles import (
-    ARGS,
-    Loader,
-    Writer,
-    add_products,
-    clear,
-    fetch,
-    scratch_parts,
-    square,
-)
+from .winograd_tiles import Loader, Writer, add_products, clear, fetch, scratch_parts, square
 
 
 def chunks(name: str, plan: Plan) -> Function:
     """Write the kernel of the chunks: each one's part of the gradient goes to the workspace."""
-    f = Function(name, [*ARGS, ("scratch", "ptr")])
+    f = kernel_function(name, scratch=True)
     w = Writer(f, plan)
     _, begin, end, scratch = f.args
     parts = scratch_parts(w, scratch)
@@ -35,8 +28,7 @@ def chunks(name: str, plan: Plan) -> Function:
         first = f.udiv(f.mul(items.index, plan.units), plan.chunks)
         last = f.udiv(f.mul(f.add(items.index, 1), plan.units), plan.chunks)
         with f.loop(first, last, plan.group, nonempty=True) as blocks:
-            stop = f.add(blocks.index, plan.group)
-            stop = f.select(f.compare("slt", stop, last), stop, last)
+            stop = smaller_of(f, f.add(blocks.index, plan.group), last)
             block(w, blocks.index, stop, parts)
         bring_back(w, parts["sums"], w.at(f.buffer(3), f.mul(items.index, plan.part)))
     f.ret()
@@ -74,7 +66,7 @@ def sum_items(plan: Plan) -> int:
 
 def combine(name: str, plan: Plan, epilogue: Epilogue) -> Function:
     """Write the kernel that adds up the chunks and finishes; its items are squares of numbers."""
-    f = Function(name, ARGS)
+    f = kernel_function(name)
     w, lanes = Writer(f, plan), plan.lanes
     added, turned = (f.scratch(lanes * lanes * SIZE) for _ in range(2))
     _, begin, end = f.args
@@ -87,7 +79,7 @@ def combine(name: str, plan: Plan, epilogue: Epilogue) -> Function:
         transpose_store(f, "float", lanes, added, lanes, turned, lanes, lanes, lanes)
         if rest:
             with f.when(f.compare("eq", number, plan.flat - lanes)):
-                finish_square(w, turned, k, number, epilogue, first_lanes(f, lanes, rest))
+                finish_square(w, turned, k, number, epilogue, tail_mask(f, rest, lanes))
         with f.when(f.compare("slt", number, 9 * plan.spec.c - lanes + 1)):
             finish_square(w, turned, k, number, epilogue, None)
     f.ret()

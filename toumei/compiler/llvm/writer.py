@@ -19,10 +19,10 @@ from .elements import (
     ramp,
     register_type,
     store_element,
-    tail_mask,
 )
-from .ir import SIZES, Function, Value, vector
-from .kernel import Kernel
+from .integers import Number, linear, plus, split_index, tail_mask, times
+from .ir import SIZES, Value, vector
+from .kernel import Kernel, kernel_function
 from .target import Target
 
 ITEM = 4096  # elements of a work item, about
@@ -120,7 +120,6 @@ def accesses(statements: Sequence[Statement]) -> list[tuple[Sizes, int]]:
     return list(dict.fromkeys((e.strides, e.offset) for e in (*memory, *written)))
 
 
-Number = Value | int
 Vectors = list[tuple[int, Value | None]]  # (which, the lanes that exist)
 
 
@@ -131,8 +130,7 @@ class Writer:
         self.nest, self.target, self.name = nest, target, name
         self.axes = Axes(nest)
         self.lanes = lanes_of(nest, target, self.axes.columns)
-        args = [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")]
-        self.f = Function(name, args)
+        self.f = kernel_function(name)
         self.outer: list[Number] = []
         self.row: list[Number] = []
         self.places: dict[tuple[Sizes, int], Number] = {}  # of the row's start, in elements
@@ -287,56 +285,6 @@ def limit(dtype: DType, infinite: float) -> float:
     return largest if infinite > 0 else -largest - 1 if dtype.kind == "i" else 0
 
 
-def linear(f: Function, terms: Sequence[tuple[Number, int]], offset: int) -> Number:
-    """Return offset + Σ index · stride."""
-    total: Number = offset
-    for index, stride in terms:
-        total = plus(f, total, times(f, index, stride))
-    return total
-
-
-def times(f: Function, a: Number, b: int) -> Number:
-    """Return a · b."""
-    if isinstance(a, int) or b == 0:
-        return a * b if isinstance(a, int) else 0
-    return f.mul(a, b)
-
-
-def plus(f: Function, a: Number, b: Number) -> Number:
-    """Return a + b."""
-    if isinstance(a, int) and isinstance(b, int):
-        return a + b
-    if isinstance(a, int):
-        a, b = b, a
-    assert isinstance(a, Value)
-    return f.add(a, b)
-
-
-def split_index(f: Function, flat: Number, sizes: Sizes) -> list[Number]:
-    """Return the indices along some axes of the flat index over all of them."""
-    out: list[Number] = []
-    for i, n in reversed(list(enumerate(sizes))):
-        if n == 1:
-            out.append(0)
-        elif all(m == 1 for m in sizes[:i]):  # the outermost: nothing is left to divide
-            out.append(flat)
-        elif isinstance(flat, int):
-            out.append(flat % n)
-            flat //= n
-        else:
-            out.append(f.urem(flat, n))
-            flat = f.udiv(flat, n)
-    return out[::-1]
-
-
-def smaller(f: Function, a: Number, b: int) -> Number:
-    """Return the smaller one."""
-    if isinstance(a, int):
-        return min(a, b)
-    bound = f.const("i64", b)
-    return f.select(f.compare("slt", a, bound), a, bound)
-
-
 # --- vectors, one after the other ---
 
 
@@ -345,7 +293,7 @@ def vectors_of(w: Writer, count: int) -> Vectors:
     out: Vectors = []
     for u in range(-(-count // w.lanes)):
         left = count - u * w.lanes
-        out.append((u, None if left >= w.lanes else tail_mask(w.f, left, w.lanes)))
+        out.append((u, tail_mask(w.f, left, w.lanes)))
     return out
 
 
@@ -433,7 +381,7 @@ def store_columns(
 
 def finish(name: str, nest: Nest, partials: Sequence[Partial], target: Target) -> Kernel:
     """Write the kernel that combines what work items have found, chunk after chunk."""
-    f = Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
+    f = kernel_function(name)
     w = Writer.__new__(Writer)
     w.f, w.nest, w.target = f, nest, target
     for p in partials:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import NamedTuple
 
+from ..axes import merge
+from .integers import Number, as_value, plus, remainder, smaller, times
 from .ir import Function, Value, vector
-from .matmul import Number, add, as_value, mul, remainder, smaller
 
 Offsets = list[Number]  # of one element: how far into each array, in elements
 UNROLLED = 8  # vectors of a row that are written out instead of in a loop
@@ -31,16 +32,8 @@ def dims(shape: Sequence[int], *strides: Sequence[int]) -> list[Dim]:
     >>> dims((2, 3, 4), (12, 4, 1), (24, 8, 2))
     [Dim(size=24, steps=(1, 2))]
     """
-    found: list[Dim] = []
-    for size, *steps in zip(shape, *strides, strict=True):
-        if size == 1:
-            continue
-        last = found[-1] if found else None
-        if last and all(a == b * size for a, b in zip(last.steps, steps, strict=True)):
-            found[-1] = Dim(last.size * size, tuple(steps))
-        else:
-            found.append(Dim(size, tuple(steps)))
-    return found
+    sizes, steps = merge(shape, strides)
+    return [Dim(size, tuple(of_size)) for size, *of_size in zip(sizes, *steps, strict=True)]
 
 
 def count(nest: Sequence[Dim]) -> int:
@@ -59,7 +52,9 @@ def locate(f: Function, number: Number, nest: Sequence[Dim], start: Offsets) -> 
 
 def moved(f: Function, offsets: Offsets, dim: Dim, at: Number) -> Offsets:
     """Return the offsets of an element along one more dimension."""
-    return [add(f, o, mul(f, at, s)) if s else o for o, s in zip(offsets, dim.steps, strict=True)]
+    return [
+        plus(f, o, times(f, at, s)) if s else o for o, s in zip(offsets, dim.steps, strict=True)
+    ]
 
 
 def pieces(size: int, lanes: int) -> Iterator[tuple[int, int]]:
@@ -158,8 +153,8 @@ def sweep_block(
     """Write body(offsets, lanes) for the elements of a work item."""
     part, head = remainder(f, index, -(-cut.dim.size // cut.piece))
     start = locate(f, head, cut.heads, [0] * len(cut.dim.steps))
-    first = mul(f, part, cut.piece)
-    last = smaller(f, add(f, first, cut.piece), cut.dim.size)
+    first = times(f, part, cut.piece)
+    last = smaller(f, plus(f, first, cut.piece), cut.dim.size)
     if cut.inner:
         with f.loop(as_value(f, first), as_value(f, last)) as loop:
             sweep(f, cut.inner, moved(f, start, cut.dim, loop.index), lanes, body)
@@ -218,7 +213,7 @@ def sweep_strip(
     count_ = -(-cut.dim.size // cut.width)
     part, head = remainder(f, index, count_)
     start = locate(f, head, cut.heads, [0] * len(cut.dim.steps))
-    start = moved(f, start, cut.dim, mul(f, part, cut.width))
+    start = moved(f, start, cut.dim, times(f, part, cut.width))
     rest = cut.dim.size % cut.width
     if not rest:
         body(start, cut.cells(cut.width))
