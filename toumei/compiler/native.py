@@ -49,13 +49,21 @@ class Native:
         graph: the step.
         target: the processor; None: this one.
         kept: whether to look for it on disk, and to keep it there.
+        exact: whether convolutions are plain sums of products, never Winograd's.
     """
 
-    def __init__(self, graph: Graph, target: Target | None = None, *, kept: bool = True) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        target: Target | None = None,
+        *,
+        kept: bool = True,
+        exact: bool = False,
+    ) -> None:
         self.target = target or host()
-        self.graph = graph
+        self.graph, self.exact = graph, exact
         self.planner: Planner | None = None  # how it was built, if it was
-        key = digest(graph, self.target) if kept else ""
+        key = digest(graph, self.target, exact) if kept else ""
         found = _load(key) if kept else None
         if found is None:
             with _patience(graph):
@@ -77,7 +85,7 @@ class Native:
 
     def _build(self, key: str) -> tuple[Plan, Any]:
         """Plan the step and compile it."""
-        self.planner = Planner(self.graph, fuse, self.target)
+        self.planner = Planner(self.graph, fuse, self.target, self.exact)
         plan = self.planner.plan
         known = all(s.call >= 0 for s in plan.steps if isinstance(s, Fallback))
         names = _names(plan)
@@ -90,7 +98,7 @@ class Native:
     def _text(self) -> str:
         """Write the IR of all kernels."""
         if self.planner is None:  # the code is gone from the cache, but the plan isn't
-            self.planner = Planner(self.graph, fuse, self.target)
+            self.planner = Planner(self.graph, fuse, self.target, self.exact)
         return module(self.planner.functions)
 
     # --- memory ---
@@ -272,12 +280,12 @@ def _names(plan: Plan) -> list[str]:
 # --- the cache -----------------------------------------------------------------------------------
 
 
-def digest(graph: Graph, target: Target) -> str:
+def digest(graph: Graph, target: Target, exact: bool) -> str:
     """Return a text that is equal only for graphs that become the same program.
 
     Constants count with their elements, as the compiler may build them in.
     """
-    h = hashlib.sha256(f"{_compiler()} {target.name}".encode())
+    h = hashlib.sha256(f"{_compiler()} {target.name} {exact}".encode())
     for v, array in graph.constants.items():
         h.update(f"{v} {array.dtype} {array.shape}".encode())
         h.update(np.ascontiguousarray(array).tobytes())
