@@ -44,6 +44,7 @@ from .device import (
     seed,
     set_rng_state,
 )
+from .eager import set_native_eager
 from .ops import *
 from .ops import __all__ as _ops
 from .tensor import Size, Tensor
@@ -149,6 +150,7 @@ __all__ = [
     "seed",
     "set_default_dtype",
     "set_grad_enabled",
+    "set_native_eager",
     "set_num_threads",
     "set_rng_state",
     "signal",

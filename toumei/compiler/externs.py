@@ -48,10 +48,7 @@ class Found(NamedTuple):
 def find(node: Extern, target: Target, exact: bool = False) -> Found | None:
     """Return how an op's kernels are written; None: there are none for it.
 
-    Args:
-        node: the op and its memory.
-        target: the processor.
-        exact: plain sums of products, no Winograd.
+    `exact` rules Winograd's convolutions out.
     """
     name = type(node.call.op).__name__
     if name == "Matmul":

@@ -64,13 +64,13 @@ class Native:
         self.graph, self.exact = graph, exact
         self.planner: Planner | None = None  # how it was built, if it was
         key = digest(graph, self.target, exact) if kept else ""
-        found = _load(key) if kept else None
+        found = load_plan(key) if kept else None
         if found is None:
             with _patience(graph):
                 self.plan, library = self._build(key)
         else:
             self.plan = found
-            library = cache.library(self._text, _names(found), key, self.target)
+            library = cache.library(self._text, function_names(found), key, self.target)
         self._place_memory()
         steps = [Step(*s) if isinstance(s, Launch) else self._python(s) for s in self.plan.steps]
         self.program = Program(library, steps)
@@ -88,11 +88,11 @@ class Native:
         self.planner = Planner(self.graph, fuse, self.target, self.exact)
         plan = self.planner.plan
         known = all(s.call >= 0 for s in plan.steps if isinstance(s, Fallback))
-        names = _names(plan)
+        names = function_names(plan)
         if not key or not known:
             return plan, cache.library(self._text, names, None, self.target)
         library = cache.library(self._text, names, key, self.target)
-        cache.save(_plan_name(key), plan.to_json().encode())
+        save_plan(key, plan)
         return plan, library
 
     def _text(self) -> str:
@@ -272,7 +272,7 @@ def _stage_of(planner: Planner, plan: Plan, step: Fallback) -> int:
     return [i for i, s in enumerate(planner.stages) if not s.kernels][number]
 
 
-def _names(plan: Plan) -> list[str]:
+def function_names(plan: Plan) -> list[str]:
     """Return the functions that a plan runs."""
     return list(dict.fromkeys(s.function for s in plan.steps if isinstance(s, Launch)))
 
@@ -320,7 +320,12 @@ def _plan_name(key: str) -> str:
     return f"{key}-plan"
 
 
-def _load(key: str) -> Plan | None:
+def save_plan(key: str, plan: Plan) -> None:
+    """Keep a plan on disk."""
+    cache.save(_plan_name(key), plan.to_json().encode())
+
+
+def load_plan(key: str) -> Plan | None:
     """Return a plan that was kept, if it is there and whole."""
     data = cache.load(_plan_name(key))
     if data is None:
@@ -349,4 +354,4 @@ def _patience(graph: Graph) -> Iterator[None]:
         timer.cancel()
 
 
-__all__ = ["Native", "Place", "digest"]
+__all__ = ["Native", "Place", "digest", "function_names", "load_plan", "save_plan"]

@@ -154,13 +154,17 @@ class Planner:
 
     Args:
         graph: the step.
-        groups: how its nodes are put together.
+        fuse: how its nodes are put together.
         target: the processor.
-        exact: no Winograd.
+        exact: whether convolutions are sums of products, and not Winograd's.
     """
 
     def __init__(
-        self, graph: Graph, fuse: Callable[[Lowered], list[Group]], target: Target, exact: bool = False
+        self,
+        graph: Graph,
+        fuse: Callable[[Lowered], list[Group]],
+        target: Target,
+        exact: bool = False,
     ) -> None:
         self.graph, self.target, self.exact = graph, target, exact
         self.lowered = lower(graph)
