@@ -8,5 +8,6 @@
 from __future__ import annotations
 
 from .compile import Compiled, compile
+from .llvm.runtime import get_num_threads, set_num_threads
 
-__all__ = ["Compiled", "compile"]
+__all__ = ["Compiled", "compile", "get_num_threads", "set_num_threads"]

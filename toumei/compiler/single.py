@@ -110,7 +110,7 @@ def _made(op: Op, layouts: Sequence[Layout]) -> Single | None:
     except Refused:
         return None  # NumPy's forward says why
     target = host()
-    key = f"{digest(graph, target)}-single"
+    key = f"{digest(graph, target, exact=True)}-single"
     planned = functools.cache(lambda: Planner(graph, _fuse, target, exact=True))
     plan = load_plan(key)
     if plan is None:
