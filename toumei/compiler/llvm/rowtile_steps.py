@@ -171,8 +171,11 @@ def gram(f: Function, s: Shape, step: Gram) -> None:
 
 
 def gram_tile(registers: int, inner: int, columns: int) -> tuple[int, int]:
-    """Return the rows and columns of a register tile of sums, beside which their factors fit."""
-    most = 5 if registers >= 32 else 3
-    high = evenly(inner, most)
-    wide = (registers - 2 - high) // (high + 1)
-    return high, evenly(columns, max(1, min(wide, 8)))
+    """Return the rows and columns of a register tile of sums, beside which their factors fit.
+
+    >>> gram_tile(32, 20, 20), gram_tile(16, 20, 20), gram_tile(32, 1, 20)
+    ((5, 4), (3, 3), (1, 7))
+    """
+    high = evenly(inner, 5 if registers >= 32 else 3)
+    fits = [n for n in range(1, 9) if high * n + min(high, n) + 2 < registers]
+    return high, evenly(columns, fits[-1])
