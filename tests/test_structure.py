@@ -25,7 +25,7 @@ ORDER = [
     "errors", "config", "op", "traced", "debug", "device", "tape", "backward", "views", "numerics",
     "names", "ops", "mathmethods", "linalgmethods", "memorymethods", "methods", "tensor",
     "autograd", "linalg", "special", "signal", "masked", "testing", "nn", "optim", "io",
-    "compiler", "data", "models", "viz", "train", "recipes",
+    "compiler", "eager", "data", "models", "viz", "train", "recipes",
     "cli_types", "cli_explain", "cli", "__main__",
 ]  # fmt: skip
 

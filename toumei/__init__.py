@@ -44,13 +44,14 @@ from .device import (
     seed,
     set_rng_state,
 )
+from .eager import set_native_eager
 from .ops import *
 from .ops import __all__ as _ops
 from .tensor import Size, Tensor
 
 if TYPE_CHECKING:
     from . import data, io, masked, models, nn, optim, recipes, signal, special, train, viz
-    from .compiler import compile
+    from .compiler import compile, get_num_threads, set_num_threads
     from .io import load, save
     from .nn.module import untracked
     from .viz import explain, summary
@@ -62,6 +63,7 @@ _LAZY = {
     "compile": "compiler",
     "data": "",
     "explain": "viz",
+    "get_num_threads": "compiler",
     "io": "",
     "load": "io",
     "masked": "",
@@ -70,6 +72,7 @@ _LAZY = {
     "optim": "",
     "recipes": "",
     "save": "io",
+    "set_num_threads": "compiler",
     "signal": "",
     "special": "",
     "summary": "viz",
@@ -120,6 +123,7 @@ __all__ = [
     "float32",
     "float64",
     "get_default_dtype",
+    "get_num_threads",
     "get_rng_state",
     "inference_mode",
     "inf",
@@ -146,6 +150,8 @@ __all__ = [
     "seed",
     "set_default_dtype",
     "set_grad_enabled",
+    "set_native_eager",
+    "set_num_threads",
     "set_rng_state",
     "signal",
     "special",

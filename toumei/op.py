@@ -124,6 +124,9 @@ class Want(NamedTuple):
 #: All ops by name, in the order of their definition.
 REGISTRY: dict[str, type[Op]] = {}
 
+#: What is asked before an op's `forward`, with the op and its arrays: it may return None.
+NATIVE: dict[type[Op], Callable[[Op, list[Array]], Array | None]] = {}
+
 
 @dataclass_transform(frozen_default=True)
 class Op:

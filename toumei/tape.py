@@ -19,6 +19,7 @@ from .debug import Place, check_forward, place_of_call
 from .device import xp
 from .errors import OpError, OpIndexError, OpTypeError, ToumeiError
 from .op import (
+    NATIVE,
     RANK,
     Array,
     Composite,
@@ -291,6 +292,9 @@ def _compute(op: Op, arrays: list[Any]) -> Any:
             return infer(op, [a if type(a) is Spec else Spec(a.shape, a.dtype) for a in arrays])
     if op.check is not None:
         op.check(*arrays)
+    native = NATIVE.get(type(op))
+    if native is not None and (result := native(op, arrays)) is not None:
+        return result
     return run_quietly(op.forward, xp, *arrays)
 
 

@@ -50,9 +50,16 @@ def arrays(value: Any) -> Any:
 
 
 def trail(build: Build, compile: Callable[..., Any], seed: int = 0) -> list[Any]:
-    """Run a program that yields what is to be compared; end with the generator's state."""
+    """Run a program that yields what is to be compared; end with the generator's state.
+
+    Eager ops run their NumPy forward, as they do in the reference executor.
+    """
     tm.manual_seed(seed)
-    found = [arrays(value) for value in build(compile)]
+    tm.set_native_eager(False)
+    try:
+        found = [arrays(value) for value in build(compile)]
+    finally:
+        tm.set_native_eager(True)
     return [*found, tm.get_rng_state().tolist()]
 
 

@@ -21,5 +21,6 @@ show all of this for a given step; docs/compiler.md follows one from the first l
 from __future__ import annotations
 
 from .compile import Compiled, compile
+from .llvm.runtime import get_num_threads, set_num_threads
 
-__all__ = ["Compiled", "compile"]
+__all__ = ["Compiled", "compile", "get_num_threads", "set_num_threads"]

@@ -45,13 +45,16 @@ class Found(NamedTuple):
     flagged: bool = False
 
 
-def find(node: Extern, target: Target) -> Found | None:
-    """Return how an op's kernels are written; None: there are none for it."""
+def find(node: Extern, target: Target, exact: bool = False) -> Found | None:
+    """Return how an op's kernels are written; None: there are none for it.
+
+    `exact` rules Winograd's convolutions out.
+    """
     name = type(node.call.op).__name__
     if name == "Matmul":
         return _matmul(node, target)
     if name in DIRECTIONS:
-        return _convolution(node, target)
+        return _convolution(node, target, exact)
     return _generated(node, target)
 
 
@@ -187,14 +190,14 @@ def conv_spec(node: Extern) -> ConvSpec | None:
     )  # fmt: skip
 
 
-def _convolution(node: Extern, target: Target) -> Found | None:
+def _convolution(node: Extern, target: Target, exact: bool) -> Found | None:
     spec = conv_spec(node)
     if spec is None:
         return None
     direction = DIRECTIONS[type(node.call.op).__name__]
     order = (1, 0, 2) if direction == "weight" else (0, 1, 2)
     rows = {"forward": spec.oh * spec.ow, "input": spec.h * spec.w, "weight": spec.k}[direction]
-    if winograd_pays(spec, direction, target):
+    if not exact and winograd_pays(spec, direction, target):
         return Found(
             f"winograd {direction} {spec}",
             lambda name, epilogue: winograd.emit(

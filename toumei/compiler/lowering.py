@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from ..op import Op, Spec
 from .expr import Apply, Const, Expr, Read, broadcast, dense, leaves, view
@@ -52,8 +52,10 @@ class Lowering:
             self.exprs[v] = Const(array.flat[0].item(), array.dtype) if same else self.read(v)
         for call in graph.calls:
             self._lower(call)
-        results = tuple(self._result(v) for v in graph.results)
-        return self._finished(results)
+        results: list[int] = []
+        for v in graph.results:
+            results.append(self._result(v, results))
+        return self._finished(tuple(results))
 
     def _lower(self, call: Call) -> None:
         rule = rule_of(call.op)
@@ -192,9 +194,11 @@ class Lowering:
 
     # --- the end ---
 
-    def _result(self, v: int) -> int:
+    def _result(self, v: int, others: Sequence[int]) -> int:
         """Return a value with memory of its own, laid out without gaps: what the caller gets."""
         e = self.expr(v)
+        if self._is_made(e) and e.value not in others:
+            return e.value
         if not isinstance(e, Read):
             if v not in self.homes and v not in self.graph.constants:
                 return self.store(v, range(len(self.shape(v)))).value
@@ -202,6 +206,13 @@ class Lowering:
         number = self.new(self.specs[v])
         self.compute(self.read(number), self.shape(v), e, self.makers.get(v))
         return number
+
+    def _is_made(self, e: Expr) -> TypeGuard[Read]:
+        """Tell whether it is all of a value that the step computes, in memory without gaps."""
+        if not isinstance(e, Read) or e != self.read(e.value) or e.value in self.homes:
+            return False
+        graph = self.graph
+        return e.value not in {*graph.inputs, *graph.states, *graph.constants}
 
     def _finished(self, results: tuple[int, ...]) -> Lowered:
         """Decide which new states are computed in place, and which have to be copied at the end."""

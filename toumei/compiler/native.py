@@ -25,7 +25,19 @@ from .llvm import cache
 from .llvm.ir import module
 from .llvm.program import Program, Step
 from .llvm.target import Target, host
-from .plan import ARENA, CONSTANT, FLAGS, GIVEN, Fallback, Launch, Place, Plan, Planner, View
+from .plan import (
+    ARENA,
+    CONSTANT,
+    FLAGS,
+    GIVEN,
+    NOWHERE,
+    Fallback,
+    Launch,
+    Place,
+    Plan,
+    Planner,
+    View,
+)
 
 PATIENCE = 1.0  # seconds after which a message says what takes so long
 
@@ -37,19 +49,28 @@ class Native:
         graph: the step.
         target: the processor; None: this one.
         kept: whether to look for it on disk, and to keep it there.
+        exact: whether convolutions are plain sums of products, never Winograd's.
     """
 
-    def __init__(self, graph: Graph, target: Target | None = None, *, kept: bool = True) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        target: Target | None = None,
+        *,
+        kept: bool = True,
+        exact: bool = False,
+    ) -> None:
         self.target = target or host()
-        self.graph = graph
+        self.graph, self.exact = graph, exact
         self.planner: Planner | None = None  # how it was built, if it was
-        key = digest(graph, self.target) if kept else ""
-        self.plan = _load(key) if kept else None
-        if self.plan is None:
+        key = digest(graph, self.target, exact) if kept else ""
+        found = load_plan(key) if kept else None
+        if found is None:
             with _patience(graph):
                 self.plan, library = self._build(key)
         else:
-            library = cache.library(self._text, _names(self.plan), key, self.target)
+            self.plan = found
+            library = cache.library(self._text, function_names(found), key, self.target)
         self._place_memory()
         steps = [Step(*s) if isinstance(s, Launch) else self._python(s) for s in self.plan.steps]
         self.program = Program(library, steps)
@@ -64,20 +85,20 @@ class Native:
 
     def _build(self, key: str) -> tuple[Plan, Any]:
         """Plan the step and compile it."""
-        self.planner = Planner(self.graph, fuse, self.target)
+        self.planner = Planner(self.graph, fuse, self.target, self.exact)
         plan = self.planner.plan
         known = all(s.call >= 0 for s in plan.steps if isinstance(s, Fallback))
-        names = _names(plan)
+        names = function_names(plan)
         if not key or not known:
             return plan, cache.library(self._text, names, None, self.target)
         library = cache.library(self._text, names, key, self.target)
-        cache.save(_plan_name(key), plan.to_json().encode())
+        save_plan(key, plan)
         return plan, library
 
     def _text(self) -> str:
         """Write the IR of all kernels."""
         if self.planner is None:  # the code is gone from the cache, but the plan isn't
-            self.planner = Planner(self.graph, fuse, self.target)
+            self.planner = Planner(self.graph, fuse, self.target, self.exact)
         return module(self.planner.functions)
 
     # --- memory ---
@@ -85,23 +106,22 @@ class Native:
     def _place_memory(self) -> None:
         """Make the arena, and the table of the kernels' buffers."""
         plan = self.plan
-        assert plan is not None
-        raw = np.zeros(plan.arena + 128, np.uint8)
-        start = -raw.ctypes.data % 128
-        self.arena = raw[start : start + plan.arena]
         self.flags = np.zeros(max(1, len(plan.flagged)), np.int64)
         self.constants = {v: np.ascontiguousarray(a) for v, a in self.graph.constants.items()}
-        spaces = {ARENA: raw.ctypes.data + start, FLAGS: self.flags.ctypes.data}
+        spaces = {FLAGS: self.flags.ctypes.data}
         at = {v: a.ctypes.data for v, a in self.constants.items()}
         fixed = [
-            at[p.number] if p.space == CONSTANT else spaces.get(p.space, 0)
-            for p in plan.table
+            at[p.number] if p.space == CONSTANT else spaces.get(p.space, 0) for p in plan.table
         ]
         self.table = np.array(fixed or [0], np.int64) + ([p.byte for p in plan.table] or 0)
         moving = [(i, p.number) for i, p in enumerate(plan.table) if p.space == GIVEN]
         self.entries = np.array([i for i, _ in moving], np.int64)
         self.sources = np.array([s for _, s in moving], np.int64)
         self.offsets = self.table[self.entries]
+        inner = [i for i, p in enumerate(plan.table) if p.space == ARENA]
+        self.inner = np.array(inner, np.int64)  # entries in the arena, and where in it they are
+        self.inner_offsets = self.table[self.inner]
+        self.base = 0  # where the arena was at the last call
         count = len(self.graph.inputs) + len(self.graph.states) + len(plan.results)
         self.addresses = np.zeros(count, np.int64)
         self.current: list[Array] = []
@@ -113,9 +133,10 @@ class Native:
         """Return a view's elements."""
         place = view.place
         owners: dict[str, Callable[[], Array]] = {
-            ARENA: lambda: self.arena,
+            ARENA: lambda: _arena.memory,
             CONSTANT: lambda: self.constants[place.number],
             GIVEN: lambda: self.current[place.number],
+            NOWHERE: lambda: np.empty(view.shape, view.dtype),  # it has no elements
         }
         return np.asarray(_Memory(owners[place.space](), view))
 
@@ -133,7 +154,7 @@ class Native:
     def _op(self, step: Fallback) -> Any:
         if step.call >= 0:
             return self.graph.calls[step.call].op
-        assert self.planner is not None and self.plan is not None
+        assert self.planner is not None
         stage = self.planner.stages[_stage_of(self.planner, self.plan, step)]
         assert stage.group.host is not None
         return stage.group.host.node.call.op
@@ -164,7 +185,6 @@ class Native:
         self.current = [*given, *dense, *results]
         try:
             go(self.table)
-            assert self.plan is not None
             for state, view in self.plan.copies:
                 np.copyto(self.current[state], self._array(view))
             for mine, theirs in zip(dense, states, strict=True):
@@ -172,7 +192,7 @@ class Native:
                     np.copyto(theirs, mine)
         finally:
             self.current = []
-        if self.flags.any():
+        if self.plan.flagged and self.flags.any():
             self._refuse()
         return results
 
@@ -181,6 +201,9 @@ class Native:
     ) -> None:
         """Fill the table with the addresses of this call."""
         addresses, first = self.addresses, len(given)
+        if self.base != _arena.at_least(self.plan.arena):
+            self.base = _arena.base
+            self.table[self.inner] = self.inner_offsets + self.base
         for i, a in enumerate(given):
             addresses[i] = _address(a)
         for i, a in enumerate(states):
@@ -193,13 +216,35 @@ class Native:
 
     def _refuse(self) -> None:
         """Raise what an op says about its indices; the step has run, with other ones."""
-        assert self.plan is not None
         text = self.plan.flagged[int(np.flatnonzero(self.flags)[0])]
         self.flags[:] = 0
         raise OpIndexError(
             f"{text}: an index is out of range; it was computed in a compiled step, which has run "
             "to its end with an index that is in range"
         )
+
+
+class Arena:
+    """The memory that all programs compute in, one after the other: as much as the largest needs.
+
+    Steps run one at a time, and nothing in it is needed after the step.
+    """
+
+    def __init__(self) -> None:
+        self.memory = np.zeros(0, np.uint8)
+        self.base = 0
+
+    def at_least(self, size: int) -> int:
+        """Return the address of so much memory, aligned to 128 bytes."""
+        if self.memory.size < size or not self.base:
+            raw = np.zeros(size + 128, np.uint8)
+            start = -raw.ctypes.data % 128
+            self.memory = raw[start : start + size]
+            self.base = raw.ctypes.data + start
+        return self.base
+
+
+_arena = Arena()
 
 
 def _address(a: Array) -> int:
@@ -227,7 +272,7 @@ def _stage_of(planner: Planner, plan: Plan, step: Fallback) -> int:
     return [i for i, s in enumerate(planner.stages) if not s.kernels][number]
 
 
-def _names(plan: Plan) -> list[str]:
+def function_names(plan: Plan) -> list[str]:
     """Return the functions that a plan runs."""
     return list(dict.fromkeys(s.function for s in plan.steps if isinstance(s, Launch)))
 
@@ -235,12 +280,12 @@ def _names(plan: Plan) -> list[str]:
 # --- the cache -----------------------------------------------------------------------------------
 
 
-def digest(graph: Graph, target: Target) -> str:
+def digest(graph: Graph, target: Target, exact: bool) -> str:
     """Return a text that is equal only for graphs that become the same program.
 
     Constants count with their elements, as the compiler may build them in.
     """
-    h = hashlib.sha256(f"{_compiler()} {target.name}".encode())
+    h = hashlib.sha256(f"{_compiler()} {target.name} {exact}".encode())
     for v, array in graph.constants.items():
         h.update(f"{v} {array.dtype} {array.shape}".encode())
         h.update(np.ascontiguousarray(array).tobytes())
@@ -275,7 +320,12 @@ def _plan_name(key: str) -> str:
     return f"{key}-plan"
 
 
-def _load(key: str) -> Plan | None:
+def save_plan(key: str, plan: Plan) -> None:
+    """Keep a plan on disk."""
+    cache.save(_plan_name(key), plan.to_json().encode())
+
+
+def load_plan(key: str) -> Plan | None:
     """Return a plan that was kept, if it is there and whole."""
     data = cache.load(_plan_name(key))
     if data is None:
@@ -304,4 +354,4 @@ def _patience(graph: Graph) -> Iterator[None]:
         timer.cancel()
 
 
-__all__ = ["Native", "Place", "digest"]
+__all__ = ["Native", "Place", "digest", "function_names", "load_plan", "save_plan"]

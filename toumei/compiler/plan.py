@@ -154,14 +154,19 @@ class Planner:
 
     Args:
         graph: the step.
-        groups: how its nodes are put together.
+        fuse: how its nodes are put together.
         target: the processor.
+        exact: whether convolutions are sums of products, and not Winograd's.
     """
 
     def __init__(
-        self, graph: Graph, fuse: Callable[[Lowered], list[Group]], target: Target
+        self,
+        graph: Graph,
+        fuse: Callable[[Lowered], list[Group]],
+        target: Target,
+        exact: bool = False,
     ) -> None:
-        self.graph, self.target = graph, target
+        self.graph, self.target, self.exact = graph, target, exact
         self.lowered = lower(graph)
         self.groups = fuse(self.lowered)
         self.homes = self.lowered.homes
@@ -193,7 +198,7 @@ class Planner:
 
     def _extern(self, group: Group, node: Extern) -> Stage:
         """Return the kernels of an op, with the members that take over its results."""
-        found = externs.find(node, self.target)
+        found = externs.find(node, self.target, self.exact)
         arrays = [
             Buffer(
                 self.homes.get(r.value, r.value), r.offset * r.dtype.itemsize, i >= len(node.inputs)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..errors import TraceError
 
 #: Whether trainers compile their steps unless they are told.
-COMPILE = False
+COMPILE = True
 
 
 class Step(NamedTuple):
