@@ -17,14 +17,16 @@ from .expr import Read, dense
 from .fuse import Kernel as Group
 from .graph import Graph
 from .hosting import Epilogue
-from .llvm import loops
+from .llvm import loops, rowtile
 from .llvm.ir import Function
 from .llvm.kernel import Kernel
 from .llvm.target import Target
 from .lower import lower
 from .memory import Life, arrange
 from .nest import Statement, forwarded, nest_of
-from .nodes import Extern, Lowered, Shape
+from .nodes import Extern, Lowered, Shape, Tile
+from .rowplan import plan_rows
+from .tiles import tiled
 
 ARENA, FLAGS, CONSTANT, GIVEN, NOWHERE = "arena", "flags", "constant", "given", "nowhere"
 
@@ -167,7 +169,7 @@ class Planner:
         exact: bool = False,
     ) -> None:
         self.graph, self.target, self.exact = graph, target, exact
-        self.lowered = lower(graph)
+        self.lowered = tiled(lower(graph), graph.constants)
         self.groups = fuse(self.lowered)
         self.homes = self.lowered.homes
         self.functions: list[Function] = []
@@ -185,7 +187,8 @@ class Planner:
     def _stage(self, group: Group) -> Stage:
         """Return a kernel's functions and buffers."""
         if group.host is not None:
-            return self._extern(group, group.host.node)
+            node = group.host.node
+            return self._tile(group, node) if isinstance(node, Tile) else self._extern(group, node)
         nest, memory = nest_of(group, self.stored, self.homes)
         if nest.rows is not None and not loops.is_straight(nest, self.target):
             late = _needed_later(group, nest.statements)
@@ -195,6 +198,13 @@ class Planner:
         kernels = self._once(nest.key(), lambda name: loops.emit(name, nest, self.target))
         buffers = self._buffers(group, memory)
         return Stage(group, kernels, (*buffers, self._work(max(k.workspace for k in kernels))))
+
+    def _tile(self, group: Group, node: Tile) -> Stage:
+        """Return the kernels of a row tile."""
+        rows, memory = plan_rows(node, self.lowered)
+        kernels = self._once(repr(rows), lambda name: rowtile.emit(name, rows, self.target))
+        work = self._work(max(k.workspace for k in kernels))
+        return Stage(group, kernels, (*self._buffers(group, memory), work))
 
     def _extern(self, group: Group, node: Extern) -> Stage:
         """Return the kernels of an op, with the members that take over its results."""
@@ -307,6 +317,7 @@ class Planner:
     def _fallback(self, stage: Stage) -> Fallback:
         assert stage.group.host is not None
         node = stage.group.host.node
+        assert isinstance(node, Extern)
         views = [
             self._view(r, s)
             for r, s in zip((*node.inputs, *node.outputs), node.shapes, strict=True)

@@ -20,113 +20,18 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from ..op import Spec
-from .expr import Apply, Const, Expr, Index, Read, dense, leaves, rewrite
-from .nodes import Compute, Extern, Lowered, Node, Shape, Tile
+from .expr import Read, dense
+from .nodes import Compute, Extern, Lowered, Node, Tile
+from .rows import MOST_COLUMNS, Member, Rows, access, rows_of
+from .tilerewrite import Constants, Equal, Joined, outliving
 
 FEWEST_ROWS = 64  # with fewer, there is nothing to go through in tiles
-MOST_COLUMNS = 64  # of a row; wider products are efficient by themselves
-FEWEST_PRODUCTS = 4  # in a tile
-
-
-class Rows:
-    """How a node fits the rows: what it is, and which of its accesses go along with the rows.
-
-    Attributes:
-        kind: "map", "columns" (a sum over the columns), "sum" (over the rows), "product", "gram"
-            (a product that sums over the rows).
-        columns: of a row.
-        over: (access, its stride from row to row, its strides within a row, sizes of these) of all
-            that is read; the second factor of a product isn't among them.
-        fixed: the second factor of a product.
-    """
-
-    def __init__(
-        self, kind: str, columns: int, over: list[Access], fixed: tuple[Read, ...] = ()
-    ) -> None:
-        self.kind, self.columns, self.over, self.fixed = kind, columns, over, fixed
-
-
-@dataclass(frozen=True)
-class Access:
-    """An access of a node as one of rows.
-
-    Attributes:
-        read: the access.
-        row: the stride from row to row.
-        column: the stride within a row.
-        columns: how many elements of a row it has.
-    """
-
-    read: Read
-    row: int
-    column: int
-    columns: int
-
-    @property
-    def last(self) -> int:
-        """The last element of the first row, counted from the start of the memory."""
-        return self.read.offset + self.column * (self.columns - 1)
-
-
-Member: TypeAlias = Compute | Extern
-
-
-def access(read: Read, row: int, shape: Shape) -> Access:
-    """Return an access over a shape one of whose dims is that of the rows."""
-    rest = [(n, s) for d, (n, s) in enumerate(zip(shape, read.strides, strict=True)) if d != row]
-    columns, column = rest[0] if rest else (1, 0)
-    return Access(read, read.strides[row], column if columns > 1 else 0, columns)
-
-
-def rows_of(node: Node, rows: int) -> Rows | None:
-    """Return how a node fits so many rows, or None if it doesn't."""
-    if isinstance(node, Compute):
-        return _compute(node, rows)
-    if isinstance(node, Extern) and type(node.call.op).__name__ == "Matmul":
-        return _matmul(node, rows)
-    return None
-
-
-def _certain(node: Node, rows: int) -> Rows:
-    """Return how a node that is known to fit does so."""
-    fit = rows_of(node, rows)
-    assert fit is not None
-    return fit
-
-
-def _compute(node: Compute, rows: int) -> Rows | None:
-    shape = node.shape
-    if len(shape) not in (1, 2) or shape[0] != rows or math.prod(shape[1:]) > MOST_COLUMNS:
-        return None
-    if node.out.dtype.kind != "f" or node.expr.dtype != node.out.dtype or node.how not in ("", "sum"):
-        return None
-    reads: list[Access] = []
-    for leaf in leaves(node.expr):
-        if isinstance(leaf, Index):
-            return None
-        if isinstance(leaf, Read):
-            found = access(leaf, 0, shape)
-            if found.row and leaf.dtype != node.out.dtype:
-                return None
-            reads.append(found)
-    kind = "map" if not node.how else "sum" if 0 in node.reduced else "columns"
-    return Rows(kind, math.prod(shape[1:]), reads)
-
-
-def _matmul(node: Extern, rows: int) -> Rows | None:
-    (a, b), (a_shape, b_shape, c_shape) = node.inputs, node.shapes
-    if any(len(s) != 2 for s in node.shapes) or a.dtype.kind != "f":
-        return None
-    if a_shape[0] == rows and max(*b_shape) <= MOST_COLUMNS:
-        return Rows("product", c_shape[1], [access(a, 0, a_shape)], (b,))
-    if a_shape[1] == rows and max(*c_shape) <= MOST_COLUMNS:
-        return Rows("gram", c_shape[1], [access(a, 1, a_shape), access(b, 0, b_shape)])
-    return None
+NARROW = 32  # columns: products of more are nearly as quick by themselves
+MANY_ROWS = 256  # from here on there are several tiles to be shared among threads
+FEWEST_PRODUCTS = (4, 12)  # in a tile: narrow ones over many rows, others
 
 
 # --- what depends on what ------------------------------------------------------------------------
@@ -178,12 +83,21 @@ class Order:
 
 
 class Selection:
-    """The nodes over so many rows that can run in one go, from the first one on."""
+    """The nodes over so many rows that can run in one go, from the first one on.
 
-    def __init__(self, lowered: Lowered, order: Order, rows: int, dtype: object) -> None:
+    Args:
+        lowered: the step.
+        order: of its nodes.
+        rows, dtype: of the tile.
+        refused: nodes that aren't to be taken.
+    """
+
+    def __init__(
+        self, lowered: Lowered, order: Order, rows: int, dtype: object, refused: Iterable[int] = ()
+    ) -> None:
         self.lowered, self.order, self.rows, self.dtype = lowered, order, rows, dtype
         self.fits = [self._fit(node) for node in lowered.nodes]
-        self.refused: set[int] = set()
+        self.refused = set(refused)
         self.chosen: list[int] = []
         while True:
             self._choose()
@@ -256,182 +170,42 @@ class Selection:
 
     def pays(self) -> bool:
         """Tell whether it is worth it."""
-        kinds = [fit.kind for i in self.chosen if (fit := self.fits[i]) is not None]
-        return sum(k in ("product", "gram") for k in kinds) >= FEWEST_PRODUCTS
-
-
-# --- rows that are all equal ---------------------------------------------------------------------
-
-
-class Equal:
-    """Values whose rows are all equal: one row of them is computed, before the tile.
-
-    Args:
-        lowered: the step; what is computed once is given memory in its `specs`.
-        nodes: the tile's nodes.
-        rows: how many rows.
-    """
-
-    def __init__(self, lowered: Lowered, nodes: Sequence[Member], rows: int) -> None:
-        self.rows, self.specs = rows, lowered.specs
-        self.once: dict[int, int] = {}  # the value that holds the one row of another one
-        self.ahead: list[Member] = []
-        self.members: list[Member] = []
-        fits = [_certain(node, rows) for node in nodes]
-        varied = _varied(nodes, fits)
-        for node, fit in zip(nodes, fits, strict=True):
-            (out,) = node.writes()
-            if out.value in varied or fit.kind in ("sum", "gram"):
-                self.members.append(self._with_rows(node))
-            else:
-                self.ahead.append(self._alone(node))
-
-    def _alone(self, node: Member) -> Member:
-        """Return a node that computes one row."""
-        (out,) = node.writes()
-        if out.value not in self.once:
-            spec = self.specs[out.value]
-            self.once[out.value] = number = max(self.specs) + 1
-            self.specs[number] = Spec((1, spec.size // self.rows), spec.dtype)
-        node, out = self._with_rows(node), replace(out, value=self.once[out.value])
-        if isinstance(node, Compute):
-            return replace(node, out=out, shape=(1, *node.shape[1:]))
-        (_, *a), b, (_, *c) = node.shapes
-        return replace(node, outputs=(out,), shapes=((1, *a), b, (1, *c)))
-
-    def _with_rows(self, node: Member) -> Member:
-        """Return a node that reads the one row there is for all of its rows."""
-        if isinstance(node, Compute):
-            return replace(node, expr=rewrite(node.expr, self._leaf))
-        a, b = node.inputs
-        if node.shapes[0][0] == self.rows:
-            return replace(node, inputs=(self._at_row(a, 0), b))
-        return replace(node, inputs=(self._at_row(a, 1), self._at_row(b, 0)))
-
-    def _leaf(self, leaf: Read | Index | Const) -> Expr:
-        return self._at_row(leaf, 0) if isinstance(leaf, Read) else leaf
-
-    def _at_row(self, read: Read, row: int) -> Read:
-        """Return an access whose dim `row` is that of the rows, made to the one row there is."""
-        if read.value not in self.once:
-            return read
-        strides = tuple(0 if d == row else s for d, s in enumerate(read.strides))
-        return Read(self.once[read.value], read.dtype, strides, read.offset)
-
-
-def _varied(nodes: Sequence[Member], fits: Sequence[Rows]) -> set[int]:
-    """Return the values of a tile that differ from row to row."""
-    made = {w.value for node in nodes for w in node.writes()}
-    varied: set[int] = set()
-    before = -1
-    while len(varied) != before:  # parts of a value may be written after others were read
-        before = len(varied)
-        for node, fit in zip(nodes, fits, strict=True):
-            moving = (a.read.value for a in fit.over if a.row)
-            if any(v not in made or v in varied for v in moving):
-                varied.update(w.value for w in node.writes())
-    return varied
-
-
-# --- sums of sums --------------------------------------------------------------------------------
-
-
-class Joined:
-    """Products over the rows that are only added up become one sum.
-
-    A weight that is used several times has a gradient of several terms.
-
-    Attributes:
-        members: the tile's nodes.
-        others: those that come after it, changed.
-    """
-
-    def __init__(
-        self, lowered: Lowered, members: Sequence[Member], others: Sequence[Node], rows: int
-    ) -> None:
-        self.specs = lowered.specs
-        self.members, self.others = list(members), list(others)
-        uses = dict.fromkeys(outliving(lowered), 2)
-        for node in (*members, *others):
-            for r in node.reads():
-                uses[r.value] = uses.get(r.value, 0) + 1
-        self.terms = {  # the products, by what they write, that only one node reads
-            node.outputs[0].value: i
-            for i, node in enumerate(members)
-            if isinstance(node, Extern)
-            and node.shapes[0][1] == rows
-            and uses.get(node.outputs[0].value) == 1
-        }
-        for i, node in enumerate(self.others):
-            if isinstance(node, Compute) and any(r.value in self.terms for r in node.reads()):
-                self.others[i] = replace(node, expr=self._visit(node.expr, node.shape))
-
-    def _visit(self, e: Expr, shape: Shape) -> Expr:
-        """Return an expression in which sums of products are one value each."""
-        if not isinstance(e, Apply):
-            return e
-        if e.name != "add":
-            return replace(e, args=tuple(self._visit(a, shape) for a in e.args))
-        terms = list(_added(e))
-        joined = [t for t in terms if isinstance(t, Read) and self._joins(t, shape)]
-        rest = [self._visit(t, shape) for t in terms if t not in joined]
-        if len(joined) > 1:
-            joined = [self._together(joined, shape)]
-        total, *more = [*rest, *joined]
-        for t in more:
-            total = Apply("add", (total, t), e.dtype)
-        return total
-
-    def _joins(self, term: Read, shape: Shape) -> bool:
-        """Tell whether a term is a whole product over the rows."""
-        if term.value not in self.terms:
-            return False
-        return len(shape) == 2 and term.strides in (dense(shape), dense(shape, (1, 0)))
-
-    def _together(self, terms: Sequence[Read], shape: Shape) -> Read:
-        """Let products add to one value; return its elements."""
-        number = max(self.specs) + 1
-        self.specs[number] = Spec(shape, terms[0].dtype)
-        for t in terms:
-            node = self.members[self.terms[t.value]]
-            assert isinstance(node, Extern)
-            as_read = t.strides == dense(shape)
-            strides = dense(shape) if as_read else dense(shape)[::-1]
-            out = Read(number, t.dtype, strides)
-            self.members[self.terms[t.value]] = replace(node, outputs=(out,))
-        return Read(number, terms[0].dtype, dense(shape))
-
-
-def _added(e: Expr) -> Iterator[Expr]:
-    """Yield the terms of a sum."""
-    if isinstance(e, Apply) and e.name == "add":
-        for a in e.args:
-            yield from _added(a)
-    else:
-        yield e
+        shapes = [
+            node.shapes[1] if fit.kind == "product" else node.shapes[2]
+            for i in self.chosen
+            if isinstance(node := self.lowered.nodes[i], Extern)
+            and (fit := self.fits[i]) is not None
+        ]
+        work = sum(math.prod(shape) for shape in shapes)
+        is_easy = self.rows >= MANY_ROWS and work <= NARROW**2 * len(shapes)
+        return len(shapes) >= FEWEST_PRODUCTS[0 if is_easy else 1]
 
 
 # --- the stage -----------------------------------------------------------------------------------
 
 
-def outliving(lowered: Lowered) -> set[int]:
-    """Return the values that are needed when all nodes are done."""
-    return {*lowered.results, *(v for _, v in lowered.copies), *lowered.homes}
+def tiled(lowered: Lowered, constants: Constants) -> Lowered:
+    """Put chains of small products into tiles.
+
+    Args:
+        lowered: the step.
+        constants: the values that are known.
+    """
+    for rows, dtype in _sizes(lowered):
+        while (selection := _worthwhile(lowered, rows, dtype)) is not None:
+            lowered = _replaced(lowered, selection, constants)
+    return lowered
 
 
-def tiled(lowered: Lowered) -> Lowered:
-    """Put chains of small products into tiles."""
-    tried: set[tuple[int, object]] = set()
+def _worthwhile(lowered: Lowered, rows: int, dtype: object) -> Selection | None:
+    """Return nodes that are worth a tile; where the first ones aren't, later ones may be."""
+    order = Order(lowered)
+    refused: set[int] = set()
     while True:
-        sizes = [size for size in _sizes(lowered) if size not in tried]
-        if not sizes:
-            return lowered
-        rows, dtype = sizes[0]
-        selection = Selection(lowered, Order(lowered), rows, dtype)
-        if selection.pays():
-            lowered = _replaced(lowered, selection)
-        else:
-            tried.add(sizes[0])
+        selection = Selection(lowered, order, rows, dtype, refused)
+        if not selection.chosen or selection.pays():
+            return selection if selection.chosen else None
+        refused.update(selection.chosen)
 
 
 def _sizes(lowered: Lowered) -> list[tuple[int, object]]:
@@ -440,18 +214,20 @@ def _sizes(lowered: Lowered) -> list[tuple[int, object]]:
     for node in lowered.nodes:
         if isinstance(node, Extern) and type(node.call.op).__name__ == "Matmul":
             rows = max(max(s) for s in node.shapes)
-            if rows >= FEWEST_ROWS and _matmul(node, rows) is not None:
+            if rows >= FEWEST_ROWS and rows_of(node, rows) is not None:
                 found[rows, node.inputs[0].dtype] += 1
-    enough = [size for size, n in found.items() if n >= FEWEST_PRODUCTS]
+    enough = [size for size, n in found.items() if n >= FEWEST_PRODUCTS[0]]
     return sorted(enough, key=lambda size: (-size[0], str(size[1])))
 
 
-def _replaced(lowered: Lowered, selection: Selection) -> Lowered:
+def _replaced(lowered: Lowered, selection: Selection, constants: Constants) -> Lowered:
     """Put the chosen nodes into a tile."""
     lowered = replace(lowered, specs=dict(lowered.specs))
     nodes, chosen = lowered.nodes, set(selection.chosen)
-    inside: list[Member] = [n for i, n in enumerate(nodes) if i in chosen and not isinstance(n, Tile)]
-    equal = Equal(lowered, inside, selection.rows)
+    inside: list[Member] = [
+        n for i, n in enumerate(nodes) if i in chosen and not isinstance(n, Tile)
+    ]
+    equal = Equal(lowered, inside, selection.rows, constants)
     places = [i for i in range(len(nodes)) if i not in chosen]
     others: list[Node] = [nodes[i] for i in places]
     for i, node in _asked_for(lowered, selection.chosen, others, equal):
@@ -485,9 +261,7 @@ def _asked_for(
     return found
 
 
-def _tile(
-    lowered: Lowered, members: Sequence[Member], others: Sequence[Node], rows: int
-) -> Tile:
+def _tile(lowered: Lowered, members: Sequence[Member], others: Sequence[Node], rows: int) -> Tile:
     """Return the node that some nodes become."""
     made = {w.value: w for node in members for w in node.writes()}
     needed = outliving(lowered) | {r.value for node in others for r in node.reads()}
