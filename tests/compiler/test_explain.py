@@ -385,6 +385,13 @@ def test_kernels_that_are_alike_are_one_line() -> None:
     assert math.isclose(together.seconds, sum(k.seconds for k in seen.kernels))
 
 
+def test_a_step_without_kernels(tmp_path: Path) -> None:
+    seen = tm.explain(lambda x: x)(tm.ones(3))
+    assert seen.kernels == [] and seen.text(80).endswith("nothing is computed")
+    assert "0 bytes in all" in seen.memory() and seen.groups() == ""
+    seen.picture(tmp_path / "nothing.png")
+
+
 def test_rich_shows_the_same(found: Explanation) -> None:
     from rich.console import Console
 
