@@ -210,9 +210,7 @@ class Lowering:
     def _is_whole(self, v: int, e: Expr) -> bool:
         """Tell whether a value is all of a stored one, in memory without gaps, not its beginning."""
         return (
-            isinstance(e, Read)
-            and e == self.read(e.value)
-            and self.shape(v) == self.shape(e.value)
+            isinstance(e, Read) and e == self.read(e.value) and self.shape(v) == self.shape(e.value)
         )
 
     def _is_made(self, v: int, e: Expr) -> TypeGuard[Read]:
