@@ -9,13 +9,14 @@
     passes     Graph -> Graph                                     passes/
     lowering   ops -> nodes: an expression for one element each   lower lowering rules_* scalar
                                                                   expr nodes regions
-    fusion     nodes -> kernels, each a walk through index space  fuse axes tiles rowplan
+    fusion     nodes -> kernels, each a walk through index space  fuse axes tile* row*
     code       kernels -> LLVM IR                                 nest hosting externs llvm/
     plan       values -> places in memory, kernels -> steps       plan memory
-    running    plan -> machine code, threads                      native llvm/
+    running    plan -> machine code, threads                      native
 
-`reference.py` runs a graph with NumPy and is right by definition.  `explain*.py` and `peaks.py`
-show all of this for a given step; docs/compiler.md follows one from the first line to the last.
+`single.py` does it for one op, which eager asks for where that is worth it.  `reference.py` runs a
+graph with NumPy and is right by definition.  `explain*.py` and `peaks.py` show all of this for a
+given step; docs/compiler.md follows one from the first line to the last.
 """
 
 from __future__ import annotations

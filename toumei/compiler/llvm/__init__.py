@@ -9,7 +9,7 @@ that is cut into pieces, and `X_tile.py` or `X_loops.py` has the inner parts.
     formulas            vec  vecmath (their table): vecexp vectrig vecerror vecround vecphilox
                         polynomials (coefficients)
     walks over axes     loops: loop_grid loop_rows loop_columns  writer (what they share)
-                        elements (expressions)  rowtile (chains of small products)
+                        elements (expressions)  rowtile* (chains of small products)
     single ops          tables (all of them, by op):
                         matmul* conv* winograd* pooling* recurrent* indexing* scans axismap drawing
                         strided (loops over any strides)
