@@ -209,8 +209,9 @@ class Lowering:
         self.compute(self.read(number), self.shape(v), e, self.makers.get(v))
         return number
         """Tell whether a value is all of a stored one, without gaps, not its beginning."""
+
     def _is_whole(self, v: int, e: Expr) -> bool:
-        """Tell whether a value is all of a stored one, in memory without gaps, not its beginning."""
+        """Tell whether a value is all of a stored one, and not just its beginning."""
         return (
             isinstance(e, Read) and e == self.read(e.value) and self.shape(v) == self.shape(e.value)
         )
