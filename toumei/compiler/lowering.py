@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 from ..op import Op, Spec
-from .checks import known_before
 from .expr import Apply, Const, Expr, Read, broadcast, dense, leaves, view
 from .graph import Call, Graph
 from .nodes import Compute, Extern, Lowered, Node, Shape
@@ -37,7 +36,6 @@ class Lowering:
         self.uses = {v: len(calls) for v, calls in graph.users().items()}
         for v in graph.wanted():
             self.uses[v] = self.uses.get(v, 0) + 1
-        self.checked = known_before(graph)  # labels among these are in range
         self.homes: dict[int, int] = {}
         for state, v in graph.writes.items():
             self.homes.setdefault(v, state)
