@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 from ..op import Op, Spec
+from .checks import known_before
 from .expr import Apply, Const, Expr, Read, broadcast, dense, leaves, view
 from .graph import Call, Graph
 from .nodes import Compute, Extern, Lowered, Node, Shape
@@ -36,6 +37,7 @@ class Lowering:
         self.uses = {v: len(calls) for v, calls in graph.users().items()}
         for v in graph.wanted():
             self.uses[v] = self.uses.get(v, 0) + 1
+        self.checked = known_before(graph)  # labels among these are in range
         self.homes: dict[int, int] = {}
         for state, v in graph.writes.items():
             self.homes.setdefault(v, state)
@@ -206,7 +208,6 @@ class Lowering:
         number = self.new(self.specs[v])
         self.compute(self.read(number), self.shape(v), e, self.makers.get(v))
         return number
-        """Tell whether a value is all of a stored one, without gaps, not its beginning."""
 
     def _is_whole(self, v: int, e: Expr) -> bool:
         """Tell whether a value is all of a stored one, and not just its beginning."""
