@@ -6,12 +6,11 @@ Ctrl-C acts at once, as far as Python notices it: native code it can't stop.
 
 from __future__ import annotations
 
+# What `signal` is made of; that looks names up in enums, which takes twenty times as long.
+import _signal  # type: ignore[import-not-found]
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
-
-# What `signal` is made of; that looks names up in enums, which takes twenty times as long.
-import _signal  # type: ignore[import-not-found]
 
 T = TypeVar("T")
 
