@@ -51,10 +51,12 @@ from .tensor import Size, Tensor
 
 if TYPE_CHECKING:
     from . import data, io, masked, models, nn, optim, recipes, signal, special, train, viz
-    from .compiler import compile, get_num_threads, set_num_threads
+    from .compiler import get_num_threads, set_num_threads
+    from .compiler.compile import compile
     from .io import load, save
     from .nn.module import untracked
-    from .viz import explain, summary
+    from .viz.explain import explain
+    from .viz.summary import summary
 
 __version__ = "0.1.0"
 

@@ -22,6 +22,7 @@ import numpy as np
 
 import toumei as tm
 from tests.compiler.agree import Array, differences, native, scattered
+from toumei.compiler.llvm.target import Target
 from toumei.config import run_quietly
 from toumei.errors import ToumeiError
 
@@ -188,8 +189,8 @@ def broadcasts(shape: Shape, to: Shape) -> bool:
     return all(n in (1, m) for n, m in zip(shape[::-1], to[::-1], strict=False))
 
 
-def run(program: Builder) -> list[str] | None:
-    """Return how a program differs as machine code; None if eager refuses it.
+def run(program: Builder, target: str = "host") -> list[str] | None:
+    """Return how a program differs as machine code for a target; None if eager refuses it.
 
     It does so where the backward pass needs a number that a later line has changed.
     """
@@ -198,7 +199,7 @@ def run(program: Builder) -> list[str] | None:
         run_quietly(step, *program.inputs())
     except ToumeiError:
         return None
-    return differences(step, program.inputs(), native(step), calls=2)
+    return differences(step, program.inputs(), native(step, Target.named(target)), calls=2)
 
 
 # --- what programs consist of ---------------------------------------------------------------------
@@ -495,13 +496,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ops", type=int, default=14)
     parser.add_argument("--dtype", default="float64")
+    parser.add_argument("--target", default="host", help="avx2, generic …")
     options = parser.parse_args()
     began, verdicts = time.perf_counter(), {"equal": 0, "different": 0, "refused": 0}
     for seed in range(options.seed, options.seed + options.count):
         rng = np.random.default_rng(seed)
         program = Builder(lambda n, rng=rng: int(rng.integers(n)), options.ops, options.dtype)  # type: ignore[misc]
         try:
-            wrong = run(program)
+            wrong = run(program, options.target)
         except Exception as failure:
             wrong = [f"{type(failure).__name__}: {failure}"]
         verdicts["refused" if wrong is None else "different" if wrong else "equal"] += 1

@@ -86,7 +86,7 @@ def order_of(case: Case, dtype: str, most: int) -> int:
     return 0
 
 
-def check_cases(cases: Sequence[Case], dtype: str, most: int = 2) -> Any:
+def check_cases(cases: Sequence[Case], dtype: str, most: int = 2, target: Any = None) -> Any:
     """Compare all cases in one step; return it, compiled."""
     data = [prepared(case, dtype) for case in cases]
     orders = [order_of(case, dtype, most) for case in cases]
@@ -97,7 +97,7 @@ def check_cases(cases: Sequence[Case], dtype: str, most: int = 2) -> Any:
             for case, given, order in zip(cases, data, orders, strict=True)
         ]
 
-    return check(step, data)
+    return check(step, data, target=target)
 
 
 # --- samples -------------------------------------------------------------------------------------

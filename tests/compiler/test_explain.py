@@ -223,15 +223,28 @@ def test_convolutions_in_all_three_directions() -> None:
         x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
         return tm.autograd.grad(F.conv2d(x, w).square().sum(), [x, w])
 
-    rows = [k for k in tm.explain(gradients)(x, w).kernels if "convolution" in k.does]
+    rows = [k for k in tm.explain(gradients)(x, w).kernels if "conv" in k.does]
     assert len(rows) == 3
     for row in rows:  # a little more for what follows in the same kernel
         assert each <= row.operations <= 1.01 * each, row.does
 
 
+def test_winograd_is_named_and_counts_a_quarter() -> None:
+    def conv(x: tm.Tensor, w: tm.Tensor) -> tm.Tensor:
+        return F.conv2d(x, w, padding=1)
+
+    x, w = tm.randn(8, 32, 32, 32), tm.randn(32, 32, 3, 3)
+    plain = only(tm.compile(conv, exact=True), x, w, does="conv")
+    assert plain.does.split(", ")[0] == "conv"
+    assert plain.operations == 2 * (8 * 32 * 32 * 32) * 32 * 9
+    quick = only(conv, x, w, does="conv")
+    if host().name == "avx512":  # where it is known to pay
+        assert quick.does.startswith("conv (Winograd)") and 4 * quick.operations == plain.operations
+
+
 def test_groups_of_a_convolution_count_once() -> None:
     x, w = tm.randn(2, 6, 9, 9), tm.randn(9, 2, 3, 3)
-    row = only(lambda x, w: F.conv2d(x, w, groups=3, stride=2), x, w, does="convolution")
+    row = only(lambda x, w: F.conv2d(x, w, groups=3, stride=2), x, w, does="conv")
     assert row.operations == 2 * (2 * 9 * 4 * 4) * 2 * 9
 
 
@@ -363,12 +376,20 @@ def test_kernels_that_are_alike_are_one_line() -> None:
                 x = layer(x).relu()
             return x
 
-    seen = tm.explain(Deep())(tm.ones(8, 16))
+    with tm.no_grad():
+        seen = tm.explain(Deep())(tm.ones(8, 16))
     assert len(seen.kernels) == 5
     (together,) = seen.alike()
     assert isinstance(together, Alike) and len(together.rows) == 5
     assert "×5 matmul" in seen.text(100)
     assert math.isclose(together.seconds, sum(k.seconds for k in seen.kernels))
+
+
+def test_a_step_without_kernels(tmp_path: Path) -> None:
+    seen = tm.explain(lambda x: x)(tm.ones(3))
+    assert seen.kernels == [] and seen.text(80).endswith("nothing is computed")
+    assert "0 bytes in all" in seen.memory() and seen.groups() == ""
+    seen.picture(tmp_path / "nothing.png")
 
 
 def test_rich_shows_the_same(found: Explanation) -> None:

@@ -8,6 +8,7 @@ What the kernels do and what that costs is found in `explain_kernels.py`; `tm.ex
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -84,7 +85,7 @@ class Seen:
         """Return how it would be planned for a processor, by its name; None: as it is."""
         if target is None:
             return self.planner
-        return Planner(self.native.graph, fuse, Target.named(target))
+        return Planner(self.native.graph, fuse, Target.named(target), self.native.exact)
 
     def run(self) -> Timed:
         """Run the step on copies of all that it changes, again and again, and time it."""
@@ -108,7 +109,8 @@ class Seen:
 class _Recorder:
     """A backend that keeps what it makes; a trace that is begun anew starts it over."""
 
-    def __init__(self) -> None:
+    def __init__(self, exact: bool) -> None:
+        self.exact = exact
         self.passes: list[tuple[str, Graph]] = []
         self.made: list[Native] = []
 
@@ -116,7 +118,7 @@ class _Recorder:
         return Backend(self._make, (self._begin, *map(self._noting, PASSES)))
 
     def _make(self, graph: Graph) -> Native:
-        self.made.append(Native(graph, kept=False))
+        self.made.append(Native(graph, kept=False, exact=self.exact))
         return self.made[-1]
 
     def _begin(self, graph: Graph) -> Graph:
@@ -139,8 +141,9 @@ def see(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
     Raises:
         TraceError: it can't be compiled, or the arguments are such that only eager can run it.
     """
-    recorder = _Recorder()
-    compiled = _fresh(function, recorder.backend())
+    step = _compiled(function)
+    recorder = _Recorder(_is_exact(step))
+    compiled = Compiled(step.function, step.keep_grads, recorder.backend())
     leaves: list[Any] = []
     structure = flatten((args, kwargs), leaves)
     if config.trace is not None or compiled._key(structure, leaves) is None:
@@ -158,15 +161,18 @@ def see(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
     )  # fmt: skip
 
 
-def _fresh(function: Any, backend: Backend) -> Compiled:
-    """Return the same function with no programs yet."""
-    keep_grads = False
+def _compiled(function: Any) -> Compiled:
+    """Return a function or module as `compile` would return it, or as it did."""
     if isinstance(function, CompiledModule):
         function = function._call
-    if isinstance(function, Compiled):
-        function, keep_grads = function.function, function.keep_grads
     if isinstance(function, Module):
         function = function.__call__
     if not callable(function):
         raise TraceError(f"explain takes a function or a module, not {function!r:.60}")
-    return Compiled(function, keep_grads, backend)
+    return function if isinstance(function, Compiled) else Compiled(function)
+
+
+def _is_exact(step: Compiled) -> bool:
+    """Tell whether a function was compiled with exact=True."""
+    make = step.backend.make
+    return isinstance(make, functools.partial) and make.keywords.get("exact", False)

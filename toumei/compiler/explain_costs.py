@@ -32,13 +32,13 @@ _FUSED = re.compile(r"@llvm\.fma\.")
 # --- operations ----------------------------------------------------------------------------------
 
 
-def operations(node: Node, target: Target) -> int:
+def operations(node: Node, planner: Planner) -> int:
     """Return how many operations on floats a node is."""
     if isinstance(node, Tile):
-        return sum(operations(n, target) for n in node.members)
+        return sum(operations(n, planner) for n in node.members)
     if isinstance(node, Extern):
-        return _of_extern(node, target)
-    each = of_expression(node.expr, target)
+        return _of_extern(node, planner)
+    each = of_expression(node.expr, planner.target)
     if node.how in ("sum", "prod") and node.out.dtype.kind == "f":
         each += 1
     return each * math.prod(node.shape)
@@ -66,14 +66,14 @@ def of_expression(expr: Expr, target: Target) -> int:
     return sum(len(_FLOAT.findall(line)) + len(_FUSED.findall(line)) for line in lines)
 
 
-def _of_extern(node: Extern, target: Target) -> int:
+def _of_extern(node: Extern, planner: Planner) -> int:
     name, op = type(node.call.op).__name__, node.call.op
     made = node.shapes[len(node.inputs) :]
     if name == "Matmul":
         return 2 * math.prod(made[0]) * node.shapes[0][-1]
     if name in DIRECTIONS:
         direct = _of_convolution(node, DIRECTIONS[name])
-        return direct // SAVED if is_winograd(node, target) else direct
+        return direct // SAVED if is_winograd(node, planner) else direct
     if name.removesuffix("Grad").endswith("Loop"):
         return _of_loop(node)
     if hasattr(op, "kernel"):  # pooling: a comparison or a sum per place in a window
@@ -81,11 +81,13 @@ def _of_extern(node: Extern, target: Target) -> int:
     return 0
 
 
-def is_winograd(node: Extern, target: Target) -> bool:
+def is_winograd(node: Extern, planner: Planner) -> bool:
     """Tell whether a convolution is computed by Winograd's algorithm."""
     direction = DIRECTIONS.get(type(node.call.op).__name__)
     spec = conv_spec(node) if direction is not None else None
-    return spec is not None and winograd_pays(spec, str(direction), target)
+    if spec is None or planner.exact:
+        return False
+    return winograd_pays(spec, str(direction), planner.target)
 
 
 def _of_convolution(node: Extern, direction: str) -> int:

@@ -17,7 +17,6 @@ from .explain_costs import is_winograd, moved, operations
 from .expr import Apply, Const, Expr, Index, Read
 from .fuse import Kernel as Group
 from .graph import Call
-from .llvm.target import Target
 from .nodes import Compute, Extern, Node, Tile
 from .peaks import Peaks
 from .plan import Planner, Stage
@@ -84,11 +83,11 @@ def _row(seen: Seen, number: int, stage: Stage, seconds: float, peaks: Peaks) ->
     call = main_call(group, seen)
     place = call.place if call is not None else None
     where, text = source_of(place, seen.outer)
-    ops = sum(operations(n, seen.planner.target) for n in group.nodes())
+    ops = sum(operations(n, seen.planner) for n in group.nodes())
     read, written = moved(stage, seen.planner)
     share, bound = _judged_stage(stage, seconds, ops, read + written, peaks)
     return KernelRow(
-        number, ", ".join(words(group, seen.planner.target)), shape_of(group),
+        number, ", ".join(words(group, seen.planner)), shape_of(group),
         tuple(k.function.name for k in stage.kernels),
         where, text, module_of(place), bool(place and place.backward), seconds, ops, read, written,
         share, bound, reason_of(stage),
@@ -140,8 +139,7 @@ def main_call(group: Group, seen: Seen) -> Call | None:
     calls = [m.node for m in group.members if m.node.call is not None]
     if not calls:
         return None
-    target = seen.planner.target
-    return max(calls, key=lambda n: operations(n, target) + _elements(n)).call
+    return max(calls, key=lambda n: operations(n, seen.planner) + _elements(n)).call
 
 
 def _elements(node: Compute) -> int:
@@ -165,9 +163,9 @@ def module_of(place: Place | None) -> str:
     return inner if inner.endswith(".step()") else inner.partition("(")[0]
 
 
-def words(group: Group, target: Target) -> list[str]:
+def words(group: Group, planner: Planner) -> list[str]:
     """Return what a kernel does, op by op."""
-    found = [] if group.host is None else _of_host(group.host.node, target)
+    found = [] if group.host is None else _of_host(group.host.node, planner)
     return list(dict.fromkeys(found + _of_all([m.node for m in group.members])))
 
 
@@ -186,13 +184,13 @@ def _of_all(nodes: Sequence[Compute]) -> list[str]:
     return found
 
 
-def _of_host(node: Extern | Tile, target: Target) -> list[str]:
+def _of_host(node: Extern | Tile, planner: Planner) -> list[str]:
     if isinstance(node, Tile):
         products = dict.fromkeys(n.call.op.name for n in node.members if isinstance(n, Extern))
         rest = _of_all([n for n in node.members if isinstance(n, Compute)])
         return [f"{len(node.members)} ops by rows: {' '.join(products)}", *rest]
-    name = node.call.op.name
-    return [f"{name} (Winograd)" if is_winograd(node, target) else name]
+    name = node.call.op.name.replace("convolution", "conv")
+    return [f"{name} (Winograd)" if is_winograd(node, planner) else name]
 
 
 def _composite(nodes: Sequence[Compute], at: int) -> tuple[str, int]:
@@ -276,7 +274,7 @@ def group_text(number: int, planner: Planner) -> str:
     if group.columns is not None:
         a, b = group.columns
         kind += f", combined along {list(group.domain[a:b])}"
-    lines = [f"kernel {number}  {', '.join(words(group, planner.target))}  {kind}"]
+    lines = [f"kernel {number}  {', '.join(words(group, planner))}  {kind}"]
     nodes = list(group.nodes())
     if isinstance(nodes[0], Tile):
         nodes[:1] = nodes[0].members

@@ -94,9 +94,18 @@ class Kernel:
         for m in self.members:
             yield m.node
 
-    @property
-    def size(self) -> int:
-        return math.prod(self.domain)
+    def __post_init__(self) -> None:
+        self.size = math.prod(self.domain)
+        self.written: set[int] = set()  # values
+        self.touched: set[int] = set()  # values written, or read in more than one place
+        for node in self.nodes():
+            self.note(node)
+
+    def note(self, node: Node) -> None:
+        """Note down what a new node touches."""
+        self.written.update(w.value for w in node.writes())
+        self.touched.update(r.value for r in node.reads() if any(r.strides))
+        self.touched |= self.written
 
     def produced(self) -> Iterator[Read]:
         """Yield what is computed, along the kernel's axes."""
@@ -190,13 +199,13 @@ class Fusion:
         size = math.prod(node.shape)
         for i in range(self._earliest(node), len(self.kernels)):
             kernel = self.kernels[i]
-            if len(kernel.members) >= MOST:
-                continue
-            if kernel.host is not None and not self._takes_over(kernel, reads):
-                continue
             if kernel.size != size and (kernel.rows is None or size > kernel.size):
                 continue
-            if max(size, kernel.size) > SMALL and not self._shares(kernel, reads):
+            if len(kernel.members) >= MOST:
+                continue
+            if max(size, kernel.size) > SMALL and kernel.touched.isdisjoint(reads):
+                continue
+            if kernel.host is not None and not self._takes_over(kernel, reads):
                 continue
             yield i
 
@@ -209,16 +218,7 @@ class Fusion:
             return False
         if kernel.host.node.outputs[0].dtype.kind != "f" or not _is_written(kernel.host.node):
             return False
-        return any(w.value in reads for n in kernel.nodes() for w in n.writes())
-
-    def _shares(self, kernel: Kernel, reads: set[int]) -> bool:
-        """Tell whether a kernel touches memory that a node reads."""
-        for n in kernel.nodes():
-            if any(w.value in reads for w in n.writes()):
-                return True
-            if any(r.value in reads and any(r.strides) for r in n.reads()):
-                return True
-        return False
+        return not kernel.written.isdisjoint(reads)
 
     # --- joining ---
 
@@ -234,6 +234,7 @@ class Fusion:
             if tried is None:
                 continue
             kernel.domain, kernel.members = domain, [*members, member]
+            kernel.note(node)
             if kernel.host is not None:
                 kernel.host = kernel.host.refined(found.cuts)
                 kernel.lead = _starts(found.cuts)[kernel.lead]

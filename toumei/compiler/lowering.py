@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 from ..op import Op, Spec
+from .checks import known_before
 from .expr import Apply, Const, Expr, Read, broadcast, dense, leaves, view
 from .graph import Call, Graph
 from .nodes import Compute, Extern, Lowered, Node, Shape
@@ -36,6 +37,7 @@ class Lowering:
         self.uses = {v: len(calls) for v, calls in graph.users().items()}
         for v in graph.wanted():
             self.uses[v] = self.uses.get(v, 0) + 1
+        self.checked = known_before(graph)  # labels among these are in range
         self.homes: dict[int, int] = {}
         for state, v in graph.writes.items():
             self.homes.setdefault(v, state)
@@ -197,7 +199,7 @@ class Lowering:
     def _result(self, v: int, others: Sequence[int]) -> int:
         """Return a value with memory of its own, laid out without gaps: what the caller gets."""
         e = self.expr(v)
-        if self._is_made(e) and e.value not in others:
+        if self._is_made(e, v) and e.value not in others:
             return e.value
         if not isinstance(e, Read):
             if v not in self.homes and v not in self.graph.constants:
@@ -207,9 +209,15 @@ class Lowering:
         self.compute(self.read(number), self.shape(v), e, self.makers.get(v))
         return number
 
-    def _is_made(self, e: Expr) -> TypeGuard[Read]:
-        """Tell whether it is all of a value that the step computes, in memory without gaps."""
-        if not isinstance(e, Read) or e != self.read(e.value) or e.value in self.homes:
+    def _is_whole(self, v: int, e: Expr) -> bool:
+        """Tell whether a value is all of a stored one, and not just its beginning."""
+        return (
+            isinstance(e, Read) and e == self.read(e.value) and self.shape(v) == self.shape(e.value)
+        )
+
+    def _is_made(self, e: Expr, v: int) -> TypeGuard[Read]:
+        """Tell whether a value is all of one that the step computes, in memory without gaps."""
+        if not isinstance(e, Read) or not self._is_whole(v, e) or e.value in self.homes:
             return False
         graph = self.graph
         return e.value not in {*graph.inputs, *graph.states, *graph.constants}
@@ -259,7 +267,7 @@ class Lowering:
 
     def _temporary(self, v: int) -> int:
         e = self.expr(v)
-        if isinstance(e, Read) and e == self.read(e.value) and e.value not in self.graph.states:
+        if isinstance(e, Read) and self._is_whole(v, e) and e.value not in self.graph.states:
             return e.value
         number = self.new(self.specs[v])
         self.compute(self.read(number), self.shape(v), e, self.makers.get(v))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from ..op import Spec
@@ -42,9 +43,13 @@ class Compute:
     call: Call | None
     over: bool = False
 
+    @cached_property
+    def _reads(self) -> tuple[Read, ...]:
+        return tuple(e for e in leaves(self.expr) if isinstance(e, Read))
+
     def reads(self) -> Iterator[Read]:
         """Yield what is read."""
-        return (e for e in leaves(self.expr) if isinstance(e, Read))
+        return iter(self._reads)
 
     def writes(self) -> tuple[Read, ...]:
         """Return what is written."""

@@ -208,6 +208,8 @@ class Explanation:
 
     def _verdict(self) -> str:
         """Say what bounds the step."""
+        if not self.kernels:
+            return "nothing is computed"
         total = max(sum(r.seconds for r in self.kernels), 1e-12)
         bounds = {r.bound: 0.0 for r in self.kernels}
         for r in self.kernels:
