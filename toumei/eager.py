@@ -1,9 +1,9 @@
-"""Large eager convolutions and poolings run in the compiler's kernels, from their first call on.
+"""Large eager convolutions, poolings and normalisations run in the compiler's kernels.
 
 The ops' own `forward` is NumPy's; `op.NATIVE` says for which ops something else is asked first.
-What is below a certain size stays with NumPy, and needs no compiler: building a kernel takes some
-30 to 100 ms, once, as it is kept on disk.  Only an op's shapes decide, never what was measured or
-called before: the same program gives the same bits when it is run again.
+What is below a certain size stays with NumPy, and needs no compiler: to build an op's kernels takes
+about 50 ms; they are kept on disk, from where it takes 2.  Only the shapes decide, never times or
+what the disk holds, so that the same program gives the same bits when it is run again.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from .ops.convolution import (
     ConvolutionWeightGrad,
 )
 from .ops.pooling import MaxPool, MaxTaps, Pooling, PutTaps, SpreadWindows, SumWindows, TakeTaps
+from .ops.standardize import Normalize, NormalizeGrad
 
 __all__ = ["set_native_eager"]
 
 PRODUCTS = 1_000_000  # multiply-adds of a convolution from which on its kernels are used
 WINDOW_ELEMENTS = 500_000  # elements in the windows of a pooling op, likewise
+ELEMENTS = 250_000  # of a normalisation, likewise
 
 
 def set_native_eager(on: bool) -> None:
-    """Let large eager convolutions and poolings run in generated kernels (the default), or don't.
+    """Let large eager convolutions, poolings and normalisations run in generated kernels, or don't.
 
-    Without them, NumPy computes: many times slower, nothing is compiled, and the results differ in
-    the last bits.  It holds for all threads; compiled functions aren't concerned.
+    They do by default.  Otherwise NumPy computes: several times slower, but nothing is compiled.
+    Results differ in the last bits.  It holds for all threads, not for compiled functions.
 
     Args:
         on: whether to use them.
@@ -47,8 +49,8 @@ def set_native_eager(on: bool) -> None:
         NATIVE.update(dict.fromkeys(_SIZES, _run))
 
 
-def _run(op: Op, arrays: list[Array]) -> Array | None:
-    """Return the result of an op, or None where NumPy is to compute it."""
+def _run(op: Op, arrays: list[Array]) -> Any:
+    """Return the result of an op, a tuple of several, or None where NumPy is to compute it."""
     first = arrays[0]
     if first.dtype.kind != "f" or not _is_large(op, arrays):
         return None
@@ -68,7 +70,7 @@ def _is_large(op: Any, arrays: list[Array]) -> bool:
 
 
 @functools.cache
-def _compiler() -> Callable[[Op, list[Array]], Array | None] | None:
+def _compiler() -> Callable[[Op, list[Array]], Any] | None:
     """Return how the compiler runs a single op; None: it can't work here."""
     from .compiler.llvm.runtime import supported
     from .compiler.single import run
@@ -83,8 +85,8 @@ def _give_up(reason: str) -> None:
     """Leave all to NumPy from here on, and say so."""
     set_native_eager(False)
     warnings.warn(
-        "convolutions and poolings are left to NumPy, which takes many times as long: generated "
-        f"kernels can't be used here: {reason}",
+        "large convolutions, poolings and normalisations are left to NumPy, which takes several "
+        f"times as long: generated kernels can't be used: {reason}",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -116,6 +118,10 @@ def _unpooling(op: Pooling, g: Array, *others: Array) -> int:
     return g.size * prod(op.kernel)
 
 
+def _elementwise(op: Op, *arrays: Array) -> int:
+    return arrays[0].size
+
+
 _SIZES: dict[type[Op], tuple[Callable[..., int], int]] = {
     Convolution: (_convolution, PRODUCTS),
     BiasedConvolution: (_convolution, PRODUCTS),
@@ -123,6 +129,7 @@ _SIZES: dict[type[Op], tuple[Callable[..., int], int]] = {
     ConvolutionWeightGrad: (_weight_gradient, PRODUCTS),
     **dict.fromkeys((MaxPool, MaxTaps, TakeTaps, SumWindows), (_pooling, WINDOW_ELEMENTS)),
     **dict.fromkeys((PutTaps, SpreadWindows), (_unpooling, WINDOW_ELEMENTS)),
+    **dict.fromkeys((Normalize, NormalizeGrad), (_elementwise, ELEMENTS)),
 }
 
 set_native_eager(True)

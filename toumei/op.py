@@ -125,7 +125,7 @@ class Want(NamedTuple):
 REGISTRY: dict[str, type[Op]] = {}
 
 #: What is asked before an op's `forward`, with the op and its arrays: it may return None.
-NATIVE: dict[type[Op], Callable[[Op, list[Array]], Array | None]] = {}
+NATIVE: dict[type[Op], Callable[[Op, list[Array]], Any]] = {}
 
 
 @dataclass_transform(frozen_default=True)

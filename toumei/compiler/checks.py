@@ -1,8 +1,8 @@
 """Checks of arguments: labels and indices out of range are refused before anything is written.
 
 An op's `check` looks at numbers that `infer` can't see, and `bounds` at indices.  Where those come
-from arguments or states through views and casts alone, they can be looked at before the step; the
-executor looks at the others.
+from arguments or states through views, casts and a little arithmetic of integers alone, they can be
+looked at before the step; the executor looks at the others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 
 from ..config import run_quietly
 from ..device import xp
-from ..op import Array, Composite, Op, Spec, View
+from ..op import Array, Composite, Elementwise, Op, Spec, View
+from ..ops.combine import Cat
 from ..ops.elementwise import Cast
 from ..tape import explain
 from .graph import Call, Graph
@@ -70,7 +71,7 @@ def told(call: Call, function: Callable[..., Any], arrays: Sequence[Array]) -> A
 
 def argument_checks(graph: Graph) -> list[Check]:
     """Return the checks that can run before the step; those of constants run at once."""
-    known, makers = _follow(graph, {*graph.inputs, *graph.states, *graph.constants})
+    known, makers = _follow(graph, _outside(graph))
     fixed, _ = _follow(graph, set(graph.constants))
     found: list[Check] = []
     for call in graph.calls:
@@ -85,14 +86,30 @@ def argument_checks(graph: Graph) -> list[Check]:
     return found
 
 
+def known_before(graph: Graph) -> set[int]:
+    """Return the values that are looked at before the step, where a check looks at them."""
+    return _follow(graph, _outside(graph))[0]
+
+
+def _outside(graph: Graph) -> set[int]:
+    return {*graph.inputs, *graph.states, *graph.constants}
+
+
 def _follow(graph: Graph, known: set[int]) -> tuple[set[int], dict[int, Call]]:
     """Return the values that are known with some others, and the calls that make them."""
     makers: dict[int, Call] = {}
     for call in graph.calls:
-        if isinstance(call.op, View | Cast) and call.inputs[0] in known:
+        if known.issuperset(call.inputs) and _is_quick(graph, call):
             known.add(call.outputs[0])
             makers[call.outputs[0]] = call
     return known, makers
+
+
+def _is_quick(graph: Graph, call: Call) -> bool:
+    """Tell whether a call is a view or a cast, or arithmetic of integers."""
+    if isinstance(call.op, Elementwise | Cat):
+        return all(graph.specs[v].dtype.kind in "iub" for v in (*call.inputs, *call.outputs))
+    return isinstance(call.op, View | Cast)
 
 
 def _looked_at(graph: Graph, call: Call) -> list[int]:
@@ -109,12 +126,12 @@ def _looked_at(graph: Graph, call: Call) -> list[int]:
 
 
 def _path(call: Call, makers: dict[int, Call]) -> list[Call]:
-    """Return the views and casts that lead to the inputs of a call, in order."""
-    path: list[Call] = []
+    """Return the calls that lead to the inputs of a call, in order."""
+    needed: set[int] = set()
     stack = list(call.inputs)
     while stack:
-        maker = makers.get(stack.pop())
-        if maker is not None:
-            path.append(maker)
-            stack += maker.inputs
-    return list(dict.fromkeys(reversed(path)))
+        v = stack.pop()
+        if v in makers and v not in needed:
+            needed.add(v)
+            stack += makers[v].inputs
+    return [maker for v, maker in makers.items() if v in needed]

@@ -24,6 +24,7 @@ from ..nn.module import Module
 from ..op import RANK
 from ..tape import Leaf, Storage, Value, wrap
 from ..traced import DROPPED
+from .interrupts import undivided
 from .live import NeedsNumber, Source
 from .llvm.runtime import get_num_threads
 from .module import CompiledModule, compiled_module
@@ -75,7 +76,7 @@ class Compiled:
             for program in self.programs.get(key, ()):
                 if program.fits(leaves):
                     self.used[program] = self.calls
-                    return program.run(leaves)
+                    return undivided(program.run, leaves)
             if len(self.used) >= LIMIT and not self._make_room():
                 self._warn(key)
                 return self.function(*args, **kwargs)
@@ -83,7 +84,7 @@ class Compiled:
             key = self._key(structure, leaves)
             self.programs.setdefault(key, []).append(program)
             self.used[program] = self.calls
-            return program.run(leaves)
+            return undivided(program.run, leaves)
 
     def _key(self, structure: Structure, leaves: list[Any]) -> Any:
         """Return what the choice of a program begins with; None if only eager can run it."""

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from ..config import run_quietly
 from ..op import Array, Op
 from .axes import merge
 from .expr import Read
@@ -66,7 +67,7 @@ def forward(op: Op, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
 
     if op.check is not None:
         op.check(*inputs)
-    found = op.forward(xp, *inputs)
+    found = run_quietly(op.forward, xp, *inputs)
     for out, y in zip(outputs, found if type(found) is tuple else (found,), strict=True):
         np.copyto(out, y)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 from ..op import Op, Spec
+from .checks import known_before
 from .expr import Apply, Const, Expr, Read, broadcast, dense, leaves, view
 from .graph import Call, Graph
 from .nodes import Compute, Extern, Lowered, Node, Shape
@@ -24,10 +25,13 @@ _SLOW = {"add": 1, "sub": 1, "mul": 1, "neg": 1, "where": 1, "cast": 1, "max": 1
 
 
 class Lowering:
-    """A graph being lowered: `exprs` says what each value is so far."""
+    """A graph being lowered: `exprs` says what each value is so far.
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    With `in_place`, ops with kernels of their own read values as they lie in memory.
+    """
+
+    def __init__(self, graph: Graph, in_place: bool = False) -> None:
+        self.graph, self.in_place = graph, in_place
         self.specs = dict(graph.specs)
         self.exprs: dict[int, Expr] = {}
         self.nodes: list[Node] = []
@@ -36,6 +40,7 @@ class Lowering:
         self.uses = {v: len(calls) for v, calls in graph.users().items()}
         for v in graph.wanted():
             self.uses[v] = self.uses.get(v, 0) + 1
+        self.checked = known_before(graph)  # labels among these are in range
         self.homes: dict[int, int] = {}
         for state, v in graph.writes.items():
             self.homes.setdefault(v, state)
@@ -166,7 +171,7 @@ class Lowering:
         """Leave an op to its own kernel, or to Python."""
         layout = LAYOUTS.get(type(call.op).__name__)
         orders = layout(self, call) if layout is not None else None
-        wanted = orders[0] if orders else [None] * len(call.inputs)
+        wanted = orders[0] if orders and not self.in_place else [None] * len(call.inputs)
         inputs = tuple(self.store(v, o) for v, o in zip(call.inputs, wanted, strict=True))
         made = orders[1] if orders else [None] * len(call.outputs)
         outputs = tuple(self.read(v, o) for v, o in zip(call.outputs, made, strict=True))
@@ -197,7 +202,7 @@ class Lowering:
     def _result(self, v: int, others: Sequence[int]) -> int:
         """Return a value with memory of its own, laid out without gaps: what the caller gets."""
         e = self.expr(v)
-        if self._is_made(v, e) and e.value not in others:
+        if self._is_made(e, v) and e.value not in others:
             return e.value
         if not isinstance(e, Read):
             if v not in self.homes and v not in self.graph.constants:
@@ -208,12 +213,12 @@ class Lowering:
         return number
 
     def _is_whole(self, v: int, e: Expr) -> bool:
-        """Tell whether a value is all of a stored one, in memory without gaps, not its beginning."""
+        """Tell whether a value is all of a stored one, and not just its beginning."""
         return (
             isinstance(e, Read) and e == self.read(e.value) and self.shape(v) == self.shape(e.value)
         )
 
-    def _is_made(self, v: int, e: Expr) -> TypeGuard[Read]:
+    def _is_made(self, e: Expr, v: int) -> TypeGuard[Read]:
         """Tell whether a value is all of one that the step computes, in memory without gaps."""
         if not isinstance(e, Read) or not self._is_whole(v, e) or e.value in self.homes:
             return False

@@ -19,8 +19,9 @@ import numpy as np
 from ..errors import OpIndexError
 from ..op import Array
 from . import externs
+from .checks import told
 from .fuse import fuse
-from .graph import Graph
+from .graph import Call, Graph
 from .llvm import cache
 from .llvm.ir import module
 from .llvm.program import Program, Step
@@ -143,21 +144,20 @@ class Native:
     def _python(self, step: Fallback) -> Callable[[], None]:
         """Return a call of an op's NumPy forward."""
         assert self.planner is not None or step.call >= 0
-        op = self._op(step)
+        call = self._call(step)
 
-        def call() -> None:
-            inputs = [self._array(v) for v in step.inputs]
-            externs.forward(op, inputs, [self._array(v) for v in step.outputs])
+        def run(*inputs: Array) -> None:
+            externs.forward(call.op, inputs, [self._array(v) for v in step.outputs])
 
-        return call
+        return lambda: told(call, run, [self._array(v) for v in step.inputs])
 
-    def _op(self, step: Fallback) -> Any:
+    def _call(self, step: Fallback) -> Call:
         if step.call >= 0:
-            return self.graph.calls[step.call].op
+            return self.graph.calls[step.call]
         assert self.planner is not None
         stage = self.planner.stages[_stage_of(self.planner, self.plan, step)]
         assert stage.group.host is not None
-        return stage.group.host.node.call.op
+        return stage.group.host.node.call
 
     # --- running ---
 
@@ -180,6 +180,8 @@ class Native:
             for a, dtype in zip(arguments, self.input_dtypes, strict=True)
         ]
         dense = [s if s.flags.c_contiguous else np.ascontiguousarray(s) for s in states]
+        for i in self.plan.early:
+            dense[i] = np.array(states[i], order="C")
         results = [np.empty(shape, dtype) for shape, dtype in self.results]
         self._point(given, dense, results)
         self.current = [*given, *dense, *results]
@@ -190,6 +192,9 @@ class Native:
             for mine, theirs in zip(dense, states, strict=True):
                 if mine is not theirs:
                     np.copyto(theirs, mine)
+        except BaseException:
+            self.flags[:] = 0
+            raise
         finally:
             self.current = []
         if self.plan.flagged and self.flags.any():

@@ -86,6 +86,7 @@ class Plan:
         results: shape and dtype of each result.
         copies: (which given array, the view in the arena) to be copied at the end.
         flagged: for each flag the op that raises it.
+        early: the states that are written before the last fallback, which may raise.
     """
 
     steps: list[Launch | Fallback] = field(default_factory=list)
@@ -94,6 +95,7 @@ class Plan:
     results: list[tuple[tuple[int, ...], str]] = field(default_factory=list)
     copies: list[tuple[int, View]] = field(default_factory=list)
     flagged: list[str] = field(default_factory=list)
+    early: list[int] = field(default_factory=list)
 
     def to_json(self) -> str:
         """Write the plan as text."""
@@ -110,6 +112,7 @@ class Plan:
             [(tuple(shape), dtype) for shape, dtype in data["results"]],
             [(i, _view(v)) for i, v in data["copies"]],
             data["flagged"],
+            data["early"],
         )
 
 
@@ -159,6 +162,7 @@ class Planner:
         fuse: how its nodes are put together.
         target: the processor.
         exact: whether convolutions are sums of products, and not Winograd's.
+        lower: how it becomes nodes.
     """
 
     def __init__(
@@ -167,6 +171,7 @@ class Planner:
         fuse: Callable[[Lowered], list[Group]],
         target: Target,
         exact: bool = False,
+        lower: Callable[[Graph], Lowered] = lower,
     ) -> None:
         self.graph, self.target, self.exact = graph, target, exact
         self.lowered = tiled(lower(graph), graph.constants)
@@ -310,9 +315,16 @@ class Planner:
                 name = k.function.name
                 plan.steps.append(Launch(name, k.items, k.chunk, waits, k.serial, k.scratch, first))
         plan.results = [(specs[v].shape, specs[v].dtype.name) for v in self.lowered.results]
+        plan.early = self._early()
         for state, v in self.lowered.copies:
             whole = Read(v, specs[v].dtype, dense(specs[v].shape))
             plan.copies.append((self.numbers[state], self._view(whole, specs[v].shape)))
+
+    def _early(self) -> list[int]:
+        """Return the states that are written before the last fallback."""
+        last = max((i for i, s in enumerate(self.stages) if not s.kernels), default=0)
+        written = {b.value for s in self.stages[:last] for b in s.buffers if b.written}
+        return [i for i, v in enumerate(self.graph.states) if v in written]
 
     def _fallback(self, stage: Stage) -> Fallback:
         assert stage.group.host is not None

@@ -78,9 +78,11 @@ def masked_fill(low: Lowering, call: Call) -> Expr:
 
 
 @rule("PlaceClass")
-def place_class(low: Lowering, call: Call) -> Expr:
+def place_class(low: Lowering, call: Call) -> Expr | None:
     """g where the class is the label's, else 0."""
     g, target = call.inputs
+    if target not in low.checked:
+        return None
     shape = low.shape(call.outputs[0])
     b = low.scalars
     chosen = _is_class_of(low, call, target, shape)
@@ -88,9 +90,11 @@ def place_class(low: Lowering, call: Call) -> Expr:
 
 
 @rule("PickClass")
-def pick_class(low: Lowering, call: Call) -> Expr:
+def pick_class(low: Lowering, call: Call) -> Expr | None:
     """The number of the class named by each label: a sum in which one class counts."""
     x, target = call.inputs
+    if target not in low.checked:
+        return None
     shape, (out,) = low.shape(x), call.outputs
     axis = min(1, len(shape) - 1)
     b = low.scalars
@@ -109,9 +113,11 @@ def _is_class_of(low: Lowering, call: Call, target: int, shape: Shape) -> Expr:
 
 
 @rule("OneHot")
-def one_hot(low: Lowering, call: Call) -> Expr:
+def one_hot(low: Lowering, call: Call) -> Expr | None:
     """1 where the class is the label's, else 0."""
     (target,), (out,) = call.inputs, call.outputs
+    if target not in low.checked:
+        return None
     shape = low.shape(out)
     number = Index((*[0] * (len(shape) - 1), 1))
     label = low.spread(target, low.shape(target))

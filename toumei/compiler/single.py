@@ -1,9 +1,10 @@
-"""A single op as a program: what eager convolutions and poolings run in.
+"""A single op as a program: what large eager convolutions, poolings and the like run in.
 
     y = run(op, [x, w])    # an array of its own; None where the compiler has no kernels for it
 
 A program is made for an op and its arrays' shapes, dtypes and orders in memory.  It is the plan of
 a graph of one call, but its memory is a thread's and serves all of the thread's programs.
+Results are contiguous, as NumPy's are: `conv(x).view(n, -1)` is a habit.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from .llvm import cache
 from .llvm.ir import module
 from .llvm.program import Program, Step
 from .llvm.target import host
+from .lower import lower_in_place
 from .native import digest, function_names, load_plan, save_plan
 from .nodes import Lowered
+from .passes.decompose import decompose
 from .plan import ARENA, GIVEN, NOWHERE, Launch, Plan, Planner
 
 LIMIT = 1024  # programs that are kept
-EAGER = 128  # so many are made when an op is first called; later ones at its second call
+AT_ONCE = 128  # so many are made at an op's first call; later ones at its second
 KEPT = 256 << 20  # bytes of memory that a thread keeps from one call to the next
 
 Order: TypeAlias = tuple[int, ...] | None  # of the dims in memory, None: the natural one
@@ -38,8 +41,8 @@ _programs: dict[Key, Single | None] = {}
 _seen: set[Key] = set()
 
 
-def run(op: Op, arrays: Sequence[Array]) -> Array | None:
-    """Return the result of an op; None: NumPy has to compute it."""
+def run(op: Op, arrays: Sequence[Array]) -> Any:
+    """Return the result of an op, or a tuple of them; None: NumPy has to compute it."""
     orders = [None if a.flags.c_contiguous else order_in_memory(a) for a in arrays]
     given = [
         np.ascontiguousarray(a if o is None else a.transpose(o))
@@ -62,7 +65,7 @@ def run(op: Op, arrays: Sequence[Array]) -> Array | None:
 
 def _is_due(key: Key) -> bool:
     """Tell whether a program is worth making: not where every call brings new shapes."""
-    if len(_programs) < EAGER or key in _seen:
+    if len(_programs) < AT_ONCE or key in _seen:
         return True
     if len(_seen) >= 4 * LIMIT:
         _seen.clear()
@@ -90,7 +93,7 @@ def clear() -> None:
 
 
 class Apart(Fusion):
-    """Results of convolutions are written as they come, with the channels innermost.
+    """Fusion, but results of convolutions are written as they come, with the channels innermost.
 
     Handing them over in registers to what transposes them would scatter them over the memory.
     """
@@ -111,7 +114,7 @@ def _made(op: Op, layouts: Sequence[Layout]) -> Single | None:
         return None  # NumPy's forward says why
     target = host()
     key = f"{digest(graph, target, exact=True)}-single"
-    planned = functools.cache(lambda: Planner(graph, _fuse, target, exact=True))
+    planned = functools.cache(lambda: Planner(graph, _fuse, target, True, lower_in_place))
     plan = load_plan(key)
     if plan is None:
         plan = planned().plan
@@ -141,9 +144,10 @@ def graph_of(op: Op, layouts: Sequence[Layout]) -> Graph:
             back = tuple(order.index(d) for d in range(len(order)))
             calls.append(Call(REGISTRY["Permute"](back), (v,), (v := new(Spec(shape, dtype)),)))
         operands.append(v)
-    result = new(op.infer(*(Spec(shape, dtype) for shape, dtype, _ in layouts)))
-    calls.append(Call(op, tuple(operands), (result,)))
-    return Graph(specs, tuple(calls), tuple(inputs), (), {}, (result,))
+    found = op.infer(*(Spec(shape, dtype) for shape, dtype, _ in layouts))
+    results = tuple(new(s) for s in (found if type(found) is tuple else (found,)))
+    calls.append(Call(op, tuple(operands), results))
+    return decompose(Graph(specs, tuple(calls), tuple(inputs), (), {}, results))
 
 
 # --- running them --------------------------------------------------------------------------------
@@ -152,25 +156,24 @@ _own = threading.local()  # memory for what lies between the kernels
 
 
 class Single:
-    """A program of one result.  Several threads may run it."""
+    """A program of one op.  Several threads may run it."""
 
     def __init__(self, plan: Plan, program: Program) -> None:
         self.program, self.arena = program, plan.arena
-        ((self.shape, dtype),) = plan.results
-        self.dtype = np.dtype(dtype)
+        self.results = [(shape, np.dtype(dtype)) for shape, dtype in plan.results]
         others = {ARENA: -2, NOWHERE: -1}  # behind what is given: see run
         numbers = [p.number if p.space == GIVEN else others[p.space] for p in plan.table]
         self.sources = np.array(numbers, np.int64)
         self.offsets = np.array([p.byte for p in plan.table], np.int64)
 
-    def run(self, arrays: Sequence[Array]) -> Array:
-        """Return the result for arrays without gaps, in new memory."""
-        result = np.empty(self.shape, self.dtype)
+    def run(self, arrays: Sequence[Array]) -> Any:
+        """Return the result for arrays without gaps, or a tuple of them, in new memory."""
+        results = tuple([np.empty(shape, dtype) for shape, dtype in self.results])
         arena = _memory(self.arena)
-        addresses = [a.ctypes.data for a in (*arrays, result, arena)]
+        addresses = [a.ctypes.data for a in (*arrays, *results, arena)]
         table = np.array([*addresses, 0], np.int64)[self.sources] + self.offsets
         self.program.run(table)
-        return result
+        return results if len(results) > 1 else results[0]
 
 
 def _memory(size: int) -> Array:
