@@ -36,6 +36,7 @@ INEXACT = {
     *("Logaddexp2", "Sigmoid", "Erf", "Erfc", "Ndtr", "Xlogy", "Xlog1py", "Entr", "Elu"),
     *("Softplus", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Tanh", "Asinh"),
     *("Acosh", "Atanh", "Sinc", "Atan2", "Hypot", "Gelu", "GeluGrad", "Silu", "SiluGrad"),
+    "LogitsLoss",
 }
 # Where terms cancel, what is left may be off by the rounding of the terms: their size.
 TERMS: dict[str, Callable[..., Any]] = {
@@ -45,6 +46,7 @@ TERMS: dict[str, Callable[..., Any]] = {
     "Gelu": lambda x: np.abs(x),
     "GeluGrad": lambda g, x: np.abs(g),
     "SiluGrad": lambda g, x: np.abs(g),
+    "LogitsLoss": lambda x, t: np.abs(x) * (1 + np.abs(t)),
 }
 UNSIGNED_ZEROS = {"Relu", "Lerp", "Elu", "Gelu", "GeluGrad"}  # −0 may be 0 and 0 may be −0
 NEEDED = {"Add", "Mul", "Exp", "Tanh", "Where", "Lt", "LogicalNot", "Relu", "Clamp", "Gelu", "Erf"}
@@ -107,6 +109,8 @@ def suited(op: Op, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     """Return arguments that an op has an answer to."""
     if type(op).__name__ == "Where":
         return (np.isfinite(arrays[0]) & (arrays[0] > 0), *arrays[1:])
+    if type(op).__name__ == "LogitsLoss":  # x·t may overflow where it isn't rounded by itself
+        return tuple(np.where(np.isinf(a), a, np.clip(a, -1e18, 1e18)) for a in arrays)
     if type(op).__name__ == "GeluGrad":  # at ±∞ eager's slope is not 0 but tiny: times ∞ it is ∞
         return (np.clip(arrays[0], -1e30, 1e30), arrays[1])
     return arrays

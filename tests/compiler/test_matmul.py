@@ -105,8 +105,11 @@ SIZES = [(1, 1, 1), (8, 32, 16), (17, 33, 15), (16, 16, 17), (5, 7, 0), (1, 15, 
          (100, 10, 300), (65, 65, 32), (20, 20, 2000), (3, 130, 700)]  # fmt: skip
 
 
-@each_target
-@pytest.mark.parametrize("kind", DTYPES)
+@pytest.mark.parametrize(
+    "target, kind",
+    [*((t, "float") for t in TARGETS), (TARGETS[-1], "double")],
+    ids=[*NAMES, f"{NAMES[-1]}-double"],
+)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_sizes_and_transpositions(target, kind, sizes):
     rng = np.random.default_rng(1)
@@ -124,6 +127,8 @@ def test_every_form_of_plan(target):
     for (m, n, k), ta, tb in itertools.product(
         [(37, 70, 150), (23, 9, 730), (190, 180, 1900)], (False, True), (False, True)
     ):
+        if m > 100 and ta and not tb:  # the large one in three of the four ways
+            continue
         a, b = make(rng, m, k, ta, np.float32, 1), make(rng, k, n, tb, np.float32, 2)
         spec = spec_of(a, b, np.empty((m, n), np.float32))
         plans = candidates(spec, target, 3)

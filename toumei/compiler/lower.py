@@ -17,4 +17,12 @@ def lower(graph: Graph) -> Lowered:
     return Lowering(graph).run()
 
 
-__all__ = ["lower", "rules_elements", "rules_memory", "rules_reductions"]
+def lower_in_place(graph: Graph) -> Lowered:
+    """Return a graph as nodes that read images where they are, whatever the order in memory.
+
+    That is for an op by itself: an image that many read is worth putting its channels innermost.
+    """
+    return Lowering(graph, in_place=True).run()
+
+
+__all__ = ["lower", "lower_in_place", "rules_elements", "rules_memory", "rules_reductions"]

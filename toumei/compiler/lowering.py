@@ -25,10 +25,13 @@ _SLOW = {"add": 1, "sub": 1, "mul": 1, "neg": 1, "where": 1, "cast": 1, "max": 1
 
 
 class Lowering:
-    """A graph being lowered: `exprs` says what each value is so far."""
+    """A graph being lowered: `exprs` says what each value is so far.
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    With `in_place`, ops with kernels of their own read values as they lie in memory.
+    """
+
+    def __init__(self, graph: Graph, in_place: bool = False) -> None:
+        self.graph, self.in_place = graph, in_place
         self.specs = dict(graph.specs)
         self.exprs: dict[int, Expr] = {}
         self.nodes: list[Node] = []
@@ -168,7 +171,7 @@ class Lowering:
         """Leave an op to its own kernel, or to Python."""
         layout = LAYOUTS.get(type(call.op).__name__)
         orders = layout(self, call) if layout is not None else None
-        wanted = orders[0] if orders else [None] * len(call.inputs)
+        wanted = orders[0] if orders and not self.in_place else [None] * len(call.inputs)
         inputs = tuple(self.store(v, o) for v, o in zip(call.inputs, wanted, strict=True))
         made = orders[1] if orders else [None] * len(call.outputs)
         outputs = tuple(self.read(v, o) for v, o in zip(call.outputs, made, strict=True))

@@ -162,6 +162,7 @@ class Planner:
         fuse: how its nodes are put together.
         target: the processor.
         exact: whether convolutions are sums of products, and not Winograd's.
+        lower: how it becomes nodes.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class Planner:
         fuse: Callable[[Lowered], list[Group]],
         target: Target,
         exact: bool = False,
+        lower: Callable[[Graph], Lowered] = lower,
     ) -> None:
         self.graph, self.target, self.exact = graph, target, exact
         self.lowered = tiled(lower(graph), graph.constants)

@@ -23,6 +23,7 @@ from .llvm import cache
 from .llvm.ir import module
 from .llvm.program import Program, Step
 from .llvm.target import host
+from .lower import lower_in_place
 from .native import digest, function_names, load_plan, save_plan
 from .nodes import Lowered
 from .passes.decompose import decompose
@@ -113,7 +114,7 @@ def _made(op: Op, layouts: Sequence[Layout]) -> Single | None:
         return None  # NumPy's forward says why
     target = host()
     key = f"{digest(graph, target, exact=True)}-single"
-    planned = functools.cache(lambda: Planner(graph, _fuse, target, exact=True))
+    planned = functools.cache(lambda: Planner(graph, _fuse, target, True, lower_in_place))
     plan = load_plan(key)
     if plan is None:
         plan = planned().plan
