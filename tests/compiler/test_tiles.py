@@ -13,6 +13,8 @@ import toumei as tm
 from toumei import nn
 from toumei.compiler.compile import Compiled
 from toumei.compiler.llvm import runtime
+from toumei.compiler.llvm.rowtile_shape import shape_of
+from toumei.compiler.llvm.rowtile_sums import Sums
 from toumei.compiler.llvm.target import Target
 from toumei.compiler.native import Native
 from toumei.compiler.nodes import Compute, Extern, Tile
@@ -175,11 +177,12 @@ def grid(m: Any, x: Any, y: Any) -> Any:
 CASES: dict[str, tuple[Loss, tuple[int, ...], int, Callable[[Any], Any]]] = {
     "second order": (pde(2), (2, 20, 20, 20, 1), 1000, tm.tanh),
     "third order": (pde(3), (1, 11, 13, 1), 700, tm.tanh),
-    "odd widths": (pde(2), (3, 21, 7, 33, 2), 129, F.gelu),
+    "odd widths": (pde(1), (3, 21, 7, 33, 2), 129, F.gelu),
     "laplace": (laplace, (3, 17, 16, 1), 777, tm.sin),
     "burgers": (burgers, (2, 20, 20, 1), 333, tm.tanh),
     "weighted": (weighted, (2, 20, 20, 20, 2), 500, tm.tanh),
     "shared": (shared, (2, 20, 20, 3), 260, F.silu),
+    "wide": (pde(1), (2, 50, 64, 50, 1), 500, tm.tanh),
     "grid": (grid, (2, 20, 20, 1), 1000, tm.tanh),
     "no derivative": (plain, (4, 12, 12, 12, 12), 2500, F.relu),
     "one tile": (pde(1), (2, 16, 16, 1), 64, F.softplus),
@@ -192,14 +195,14 @@ def test_results(case: str) -> None:
     assert ran.tiles
 
 
-@pytest.mark.parametrize("case", ["odd widths", "laplace"])
+@pytest.mark.parametrize("case", ["wide", "laplace"])
 def test_float64(case: str) -> None:
     loss, widths, rows, act = CASES[case]
     assert agree(loss, widths, rows, act, dtype=tm.float64).tiles
 
 
 @pytest.mark.parametrize("name", ["avx512", "avx2", "generic"])
-@pytest.mark.parametrize("case", ["odd widths", "burgers"])
+@pytest.mark.parametrize("case", ["wide", "burgers"])
 def test_targets(name: str, case: str) -> None:
     target = Target.named(name)
     if not target.runs_here():
@@ -273,6 +276,15 @@ def test_terms_of_a_gradient_are_one_sum() -> None:
     grams = [s for s in plan.steps if isinstance(s, Gram) and (s.inner, s.columns) == (20, 20)]
     assert len(grams) == 8
     assert len({s.sums.value for s in grams}) == 2
+
+
+@pytest.mark.parametrize(("width", "found"), [(20, []), (64, [(64, 64, 64)]), (50, [(50, 50, 64)])])
+def test_large_sums_are_matrices(width: int, found: list[tuple[int, int, int]]) -> None:
+    ran = Ran(pde(2), (2, width, width, 1), 300)
+    (tile,) = ran.tiles
+    plan, _ = plan_rows(tile, ran.made[0].planner.lowered)
+    sums = Sums(plan, shape_of(plan, Target.named("avx512")), 0)
+    assert [m for m in sums.matrices if m is not None] == found
 
 
 def test_rows_that_are_all_equal_are_computed_once() -> None:

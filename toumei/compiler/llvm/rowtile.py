@@ -17,12 +17,13 @@ from collections.abc import Callable, Sequence
 from ..expr import Read, leaves
 from ..rowplan import Gram, Load, Map, Plan, Product, Step, Store
 from .elements import memory_type
+from .integers import smaller_of
 from .ir import Function, Value
 from .kernel import Kernel
-from .matmul_tile import sum_lanes
 from .rowtile_map import MapBody
-from .rowtile_shape import Number, Shape, shape_of
-from .rowtile_steps import clean, gram, load, product, store
+from .rowtile_shape import Shape, shape_of
+from .rowtile_steps import clean, gram, gram_matrix, load, product, store
+from .rowtile_sums import Sums, turned
 from .target import Target
 
 ITEMS = 32  # work items, about
@@ -71,14 +72,7 @@ class Writer:
         )
         s = self.shape
         self.slots, end = plan.places(s.tile * s.size)
-        self.sums_at = end  # in the scratch memory
-        lanes = s.lanes
-        self.parts: list[int] = []  # where each sum begins, in elements; whole vectors each
-        total = 0
-        for n in plan.sums:
-            self.parts.append(total)
-            total += -(-n // lanes) * lanes
-        self.total = total
+        self.sums = Sums(plan, s, end)
         self.tiles = -(-plan.rows // s.tile)
         self.items = min(ITEMS, self.tiles)
 
@@ -87,15 +81,17 @@ class Writer:
         f, s = self.f, self.shape
         _, begin, end, _ = f.args
         with f.loop(begin, end) as item:
-            self._clear()
+            self.sums.begin(f, f.args[3])
             first, last = self._first(item.index), self._first(f.add(item.index, 1))
             with f.loop(first, last, s.tile, nonempty=True) as tile:
                 self._tile(tile.index)
-            self._finish(item.index)
+            total = self.sums.total
+            work = f.at(f.buffer(self.plan.buffers), f.mul(item.index, total), s.element)
+            self.sums.finish(f, f.args[3], work)
         f.ret()
-        scratch = self.sums_at + self.total * s.lanes * s.size
-        main = Kernel(f, self.items, 1, scratch=scratch, workspace=self.items * self.total * s.size)
-        return [main, self._end()] if self.total else [main]
+        scratch = self.sums.at + self.sums.size
+        main = Kernel(f, self.items, 1, scratch=scratch, workspace=self.items * total * s.size)
+        return [main, self._end()] if total else [main]
 
     # --- a work item ---
 
@@ -104,35 +100,10 @@ class Writer:
         f = self.f
         return f.mul(f.udiv(f.mul(item, self.tiles), self.items), self.shape.tile)
 
-    def _sums(self, index: Number = 0) -> Value:
-        """Return the address of a vector of the sums."""
-        f, s = self.f, self.shape
-        base = f.at(f.args[3], self.sums_at)
-        if isinstance(index, int):
-            return f.at(base, index * s.lanes, s.element)
-        return f.at(base, f.mul(index, s.lanes), s.element)
-
-    def _clear(self) -> None:
-        if self.total:
-            f, s = self.f, self.shape
-            with f.loop(0, self.total) as sums:
-                f.store(f.const(s.kind, 0.0), self._sums(sums.index), 64)
-
-    def _finish(self, item: Value) -> None:
-        """Add up the lanes of each sum, and keep them in the workspace."""
-        if not self.total:
-            return
-        f, s = self.f, self.shape
-        work = f.buffer(self.plan.buffers)
-        place = f.at(work, f.mul(item, self.total), s.element)
-        with f.loop(0, self.total, s.lanes) as sums:
-            found = [f.load(self._sums(f.add(sums.index, i)), s.kind, 64) for i in range(s.lanes)]
-            f.store(sum_lanes(f, found), f.at(place, sums.index, s.element))
-
     def _tile(self, start: Value) -> None:
         """Write the steps of a tile."""
         f, s = self.f, self.shape
-        count = _smaller(f, f.sub(f.const("i64", self.plan.rows), start), s.tile)
+        count = smaller_of(f, f.sub(f.const("i64", self.plan.rows), start), s.tile)
         calls = Steps(self, start, count)
         for step in self.plan.steps:
             calls.write(step)
@@ -145,12 +116,12 @@ class Writer:
         name = f"{self.name}_end"
         f = Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
         add = self.helpers.function(
-            f"end {self.items} {self.total}", ("ptr", "ptr", "i64"), self._add_items
+            f"end {self.items} {self.sums.total}", ("ptr", "ptr", "i64"), self._add_items
         )
         first = self.plan.buffers - len(self.plan.sums)
         work = f.buffer(self.plan.buffers)
         with f.loop(f.args[1], f.args[2]) as loop:
-            for i, (n, at) in enumerate(zip(self.plan.sums, self.parts, strict=True)):
+            for i, (n, at) in enumerate(zip(self.plan.sums, self.sums.parts, strict=True)):
                 with f.when(f.compare("eq", loop.index, i)):
                     place = f.at(work, at, s.element)
                     f.call_helper(add, place, f.buffer(first + i), f.const("i64", n))
@@ -165,7 +136,7 @@ class Writer:
 
         def total(at: Value) -> Value:
             with f.loop(0, self.items, carried=[zero], nonempty=True) as item:
-                place = f.at(work, f.add(f.mul(item.index, self.total), at), s.element)
+                place = f.at(work, f.add(f.mul(item.index, self.sums.total), at), s.element)
                 item.next = [f.fadd(item.carried[0], f.load(place, s.kind))]
             return item.results[0]
 
@@ -226,7 +197,9 @@ class Steps:
         return self._slot(read) if read.value >= 0 else self._fixed(read)
 
     def _sum(self, number: int, offset: int) -> Value:
-        return self.writer._sums(self.writer.parts[number] + offset)
+        sums = self.writer.sums
+        at = sums.places[number] + offset * self.shape.lanes
+        return sums.place(self.f, self.f.args[3], at)
 
     # --- steps ---
 
@@ -266,13 +239,18 @@ class Steps:
                 n = f.const("i64", columns if stride else 1)
                 write = functools.partial(clean, s=s, step=stride)
                 self._call(f"clean {stride}", (self._slot(read), n, self.count), write)
+        matrix = self.writer.sums.matrices[step.sums.value]
+        step = step if matrix is None else turned(step)
         key = (
             f"gram {step.inner} {step.columns} {step.a.strides} {step.b.strides} "
-            f"{step.sums.strides}"
+            f"{step.sums.strides} {matrix}"
         )
         sums = self._sum(step.sums.value, step.sums.offset)
         places = (self._slot(step.a), self._slot(step.b), sums)
-        self._call(key, places, lambda g: gram(g, s, step))
+        if matrix is None:
+            self._call(key, places, lambda g: gram(g, s, step))
+        else:
+            self._call(key, places, lambda g: gram_matrix(g, s, step, matrix))
 
     def _map(self, step: Map) -> None:
         body, places = self._body(step)
@@ -292,7 +270,3 @@ class Steps:
             is_sum = t.kind == "sum"
             places.append(self._sum(t.out.value, t.out.offset) if is_sum else self._slot(t.out))
         return MapBody(self.shape, step, names, outs, raw), [*places, self.count]
-
-
-def _smaller(f: Function, a: Value, b: int) -> Value:
-    return f.select(f.compare("slt", a, b), a, b)

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from ..expr import Apply, Expr, Index, Read, rewrite
 from ..rowplan import Map, Statement
 from .elements import Elements, load_element, memory_type
+from .integers import Number, plus, times
 from .ir import Function, Value
-from .rowtile_shape import Number, Shape, plus, times
+from .rowtile_shape import Shape
 
 UNROLL = ((40, 4), (100, 2))  # (instructions, vectors of a column that are written out)
 CHEAP = {"add", "sub", "mul", "div", "neg", "fma", "where", "sqrt", "abs", "square"}

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from ..rowplan import Gram, Load, Product
 from .elements import load_element
+from .integers import Number, plus, times
 from .ir import Function, Value
 from .matmul_tile import Tile, run, steps, transpose_store
 from .rowtile_map import MapBody
-from .rowtile_shape import DTYPES, Number, Shape, plus, times
+from .rowtile_shape import DTYPES, Shape
+from .rowtile_sums import Matrix
 
 
 def load(f: Function, s: Shape, step: Load) -> None:
@@ -179,3 +181,39 @@ def gram_tile(registers: int, inner: int, columns: int) -> tuple[int, int]:
     high = evenly(inner, 5 if registers >= 32 else 3)
     fits = [n for n in range(1, 9) if high * n + min(high, n) + 2 < registers]
     return high, evenly(columns, fits[-1])
+
+
+def gram_matrix(f: Function, s: Shape, step: Gram, m: Matrix) -> None:
+    """f(a, b, sums): the same with lanes being columns: b is turned first."""
+    a, b, sums = f.args
+    rows_of_b = f.scratch(s.tile * m.pitch * s.size)
+    for first in range(0, m.columns, s.lanes):
+        with f.loop(0, s.tile, s.lanes) as row:
+            source = f.at(s.column(f, b, first, step.b.strides[0]), row.index, s.element)
+            target = f.at(rows_of_b, plus(f, times(f, row.index, m.pitch), first), s.element)
+            transpose_store(
+                f, s.element, s.lanes, source, s.tile * step.b.strides[0], target, m.pitch,
+                min(s.lanes, m.columns - first), s.lanes,
+            )  # fmt: skip
+
+    def cell(first: Number, rows: int, vector: Number, vectors: int) -> None:
+        walks = (s.tile * step.a.strides[0], 1), (m.pitch, 1)
+        tile = Tile(s.element, s.lanes, rows, vectors, *walks, unroll=2)
+        column = times(f, vector, s.lanes)
+        base = f.at(f.at(sums, times(f, first, m.pitch), s.element), column, s.element)
+        places = [
+            f.at(base, i * m.pitch + j * s.lanes, s.element)
+            for i in range(rows)
+            for j in range(vectors)
+        ]
+        start = [f.load(p, s.kind) for p in places]
+        left = s.column(f, a, first, step.a.strides[0])
+        found = run(f, tile, left, f.at(rows_of_b, column, s.element), s.tile, start)
+        for y, p in zip(found, places, strict=True):
+            f.store(y, p)
+
+    def strip(vector: Number, vectors: int) -> None:
+        most = (s.target.registers - vectors - 2) // vectors
+        groups(f, m.rows, most, lambda first, rows: cell(first, rows, vector, vectors))
+
+    groups(f, m.pitch // s.lanes, 4 if s.target.registers >= 32 else 2, strip)
