@@ -12,7 +12,7 @@
     fusion     nodes -> kernels, each a walk through index space  fuse axes tile* row*
     code       kernels -> LLVM IR                                 nest hosting externs llvm/
     plan       values -> places in memory, kernels -> steps       plan memory
-    running    plan -> machine code, threads                      native
+    running    plan -> machine code, threads                      native interrupts
 
 `single.py` does it for one op, which eager asks for where that is worth it.  `reference.py` runs a
 graph with NumPy and is right by definition.  `explain*.py` and `peaks.py` show all of this for a
