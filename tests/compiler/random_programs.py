@@ -30,7 +30,7 @@ T = TypeVar("T")
 Shape = tuple[int, ...]
 Choose = Callable[[int], int]
 
-SIZES = (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 64)
+SIZES = (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 64, 150)
 LARGEST = 20_000  # elements of a tensor
 
 
@@ -450,7 +450,8 @@ def indexed(p: Builder) -> object:
         return p.add(f"{k.name}.index_add({d}, {p.index((m,), k.shape[d])}, {more})", k.shape)
     if way == 3:
         return p.add(f"{k.name}.cumsum({d}) * 0.1", k.shape)
-    return p.add(f"{k.name}.argmax({d}, keepdim=True).to({k.name}.dtype) + {k.name}", k.shape)
+    found = f"{p.tensor(k.shape).name}.argmax({d}, keepdim=True)"  # of what is surely no tie
+    return p.add(f"{found}.to({k.name}.dtype) + {k.name}", k.shape)
 
 
 @often(1)

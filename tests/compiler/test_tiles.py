@@ -163,6 +163,13 @@ def shared(m: Any, x: Any, y: Any) -> Any:
     return (a * b - c).square().mean() + (a.T @ b).square().mean() * 1e-3
 
 
+def grid(m: Any, x: Any, y: Any) -> Any:
+    """Rows in two dims, and products of three."""
+    u = m(x.reshape(-1, 5, x.shape[1]))
+    (g,) = grad(u.sum(), x, create_graph=True)
+    return (u.squeeze(-1) * m.scale - y.reshape(-1, 5)).square().mean() + g.square().mean()
+
+
 # --- results -------------------------------------------------------------------------------------
 
 CASES: dict[str, tuple[Loss, tuple[int, ...], int, Callable[[Any], Any]]] = {
@@ -173,6 +180,7 @@ CASES: dict[str, tuple[Loss, tuple[int, ...], int, Callable[[Any], Any]]] = {
     "burgers": (burgers, (2, 20, 20, 1), 333, tm.tanh),
     "weighted": (weighted, (2, 20, 20, 20, 2), 500, tm.tanh),
     "shared": (shared, (2, 20, 20, 3), 260, F.silu),
+    "grid": (grid, (2, 20, 20, 1), 1000, tm.tanh),
     "no derivative": (plain, (4, 12, 12, 12, 12), 2500, F.relu),
     "one tile": (pde(1), (2, 16, 16, 1), 64, F.softplus),
 }
@@ -249,6 +257,13 @@ def test_a_whole_step_becomes_one_tile() -> None:
     assert all(1000 not in n.shapes[0] for n in ran.products)
     left = [n for n in ran.nodes if isinstance(n, Compute) and 1000 in n.shape]
     assert not left
+
+
+def test_rows_may_be_several_dims() -> None:
+    ran = Ran(grid, (2, 20, 20, 1), 1000)
+    (tile,) = ran.tiles
+    assert tile.rows == 1000
+    assert all(n.shapes[0][0] == 1 for n in ran.products)
 
 
 def test_terms_of_a_gradient_are_one_sum() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
-from .expr import Index, Read, leaves
+from .expr import Const, Index, Read, Strides, leaves, rewrite
 from .nodes import Compute, Extern, Node, Shape
 
 MOST_COLUMNS = 64  # of a row; wider products are efficient by themselves
@@ -60,6 +60,84 @@ def access(read: Read, row: int, shape: Shape) -> Access:
     rest = [(n, s) for d, (n, s) in enumerate(zip(shape, read.strides, strict=True)) if d != row]
     columns, column = rest[0] if rest else (1, 0)
     return Access(read, read.strides[row], column if columns > 1 else 0, columns)
+
+
+# --- nodes of more dims --------------------------------------------------------------------------
+
+
+def flat(node: Node, rows: int) -> Node:
+    """Return a node with the dims that make up so many rows joined to one, and the others too.
+
+    Where an access doesn't run through them, the node stays as it is.
+    """
+    if isinstance(node, Compute):
+        return _flat_compute(node, rows) or node
+    if isinstance(node, Extern) and type(node.call.op).__name__ == "Matmul":
+        return _flat_matmul(node, rows) or node
+    return node
+
+
+def _leading(shape: Shape, rows: int) -> int | None:
+    """Return how many dims it takes to make up so many rows."""
+    return next((d for d in range(1, len(shape) + 1) if math.prod(shape[:d]) == rows), None)
+
+
+def _joined(strides: Strides, shape: Shape) -> int | None:
+    """Return the stride through dims that lie one within the other; None if they don't."""
+    last: tuple[int, int] | None = None
+    for n, s in zip(shape, strides, strict=True):
+        if n != 1:
+            if last is not None and last[1] != s * n:
+                return None
+            last = n, s
+    return 0 if last is None else last[1]
+
+
+def _flat_read(read: Any, shape: Shape, first: int) -> Any:
+    """Return a leaf over rows and columns, or None."""
+    row = _joined(read.strides[:first], shape[:first])
+    column = _joined(read.strides[first:], shape[first:])
+    if row is None or column is None:
+        return None
+    return replace(read, strides=(row, column)[: 1 + (first < len(shape))])
+
+
+def _flat_compute(node: Compute, rows: int) -> Compute | None:
+    shape = node.shape
+    first = _leading(shape, rows)
+    if first is None or (first == 1 and len(shape) <= 2):
+        return None
+    changed = {
+        e: _flat_read(e, shape, first) for e in leaves(node.expr) if not isinstance(e, Const)
+    }
+    out = _flat_read(node.out, shape, first)
+    groups = (range(first), range(first, len(shape)))
+    reduced = []
+    for i, dims in enumerate(groups):
+        wide = [d for d in dims if shape[d] != 1]
+        gone = [d for d in wide if d in node.reduced]
+        if gone and gone != wide:
+            return None
+        reduced += [i] if gone else []
+    if out is None or None in changed.values() or bool(reduced) != bool(node.how):
+        return None
+    expr = rewrite(node.expr, lambda e: changed.get(e, e))
+    sizes = (rows, math.prod(shape[first:]))[: 1 + (first < len(shape))]
+    return replace(node, out=out, shape=sizes, expr=expr, reduced=tuple(reduced))
+
+
+def _flat_matmul(node: Extern, rows: int) -> Extern | None:
+    (a, b), (c,), (a_shape, b_shape, c_shape) = node.inputs, node.outputs, node.shapes
+    if len(a_shape) < 3 or len(b_shape) != 2 or math.prod(a_shape[:-1]) != rows:
+        return None
+    a, c = (_flat_read(x, s, len(s) - 1) for x, s in ((a, a_shape), (c, c_shape)))
+    if a is None or c is None:
+        return None
+    shapes = ((rows, a_shape[-1]), b_shape, (rows, c_shape[-1]))
+    return replace(node, inputs=(a, b), outputs=(c,), shapes=shapes)
+
+
+# --- what a node does with rows ------------------------------------------------------------------
 
 
 def rows_of(node: Node, rows: int) -> Rows | None:

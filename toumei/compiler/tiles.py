@@ -25,7 +25,7 @@ from dataclasses import replace
 
 from .expr import Read, dense
 from .nodes import Compute, Extern, Lowered, Node, Tile
-from .rows import MOST_COLUMNS, Member, Rows, access, rows_of
+from .rows import MOST_COLUMNS, Member, Rows, access, flat, rows_of
 from .tilerewrite import Constants, Equal, Joined, outliving
 
 FEWEST_ROWS = 64  # with fewer, there is nothing to go through in tiles
@@ -192,8 +192,9 @@ def tiled(lowered: Lowered, constants: Constants) -> Lowered:
         constants: the values that are known.
     """
     for rows, dtype in _sizes(lowered):
-        while (selection := _worthwhile(lowered, rows, dtype)) is not None:
-            lowered = _replaced(lowered, selection, constants)
+        tried = replace(lowered, nodes=tuple(flat(node, rows) for node in lowered.nodes))
+        while (selection := _worthwhile(tried, rows, dtype)) is not None:
+            lowered = tried = _replaced(tried, selection, constants)
     return lowered
 
 
@@ -213,8 +214,8 @@ def _sizes(lowered: Lowered) -> list[tuple[int, object]]:
     found: Counter[tuple[int, object]] = Counter()
     for node in lowered.nodes:
         if isinstance(node, Extern) and type(node.call.op).__name__ == "Matmul":
-            rows = max(max(s) for s in node.shapes)
-            if rows >= FEWEST_ROWS and rows_of(node, rows) is not None:
+            rows = max(math.prod(node.shapes[0][:-1]), node.shapes[0][-1])
+            if rows >= FEWEST_ROWS and rows_of(flat(node, rows), rows) is not None:
                 found[rows, node.inputs[0].dtype] += 1
     enough = [size for size, n in found.items() if n >= FEWEST_PRODUCTS[0]]
     return sorted(enough, key=lambda size: (-size[0], str(size[1])))

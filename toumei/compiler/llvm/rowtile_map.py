@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..expr import Index, Read, rewrite
+from ..expr import Apply, Expr, Index, Read, rewrite
 from ..rowplan import Map, Statement
 from .elements import Elements, load_element, memory_type
 from .integers import Number, first_lanes, plus, times
 from .ir import Function, Value
 from .rowtile_shape import Shape
 
-UNROLL = 4  # vectors of a column that are written out
+UNROLL = ((40, 4), (100, 2))  # (instructions, vectors of a column that are written out)
+CHEAP = {"add", "sub", "mul", "div", "neg", "fma", "where", "sqrt", "abs", "square"}
+SLOW = 20  # instructions of a function that isn't cheap, about
 
 
 class MapBody:
@@ -109,7 +111,7 @@ class MapBody:
         """Write the rows of a column."""
         s = self.shape
         sums = [i for i in outs if self.outs[i].kind == "sum"]
-        unroll = next(n for n in (UNROLL, 2, 1) if vectors % n == 0)
+        unroll = next(n for n in (self._unrolled(), 2, 1) if vectors % n == 0)
         totals = [f.const(s.kind, 0.0)] * len(sums)
 
         def some(at: Number, totals: list[Value]) -> list[Value]:
@@ -126,6 +128,19 @@ class MapBody:
             totals = loop.results
         for i, total in zip(sums, totals, strict=True):
             f.store(f.fadd(f.load(outs[i], s.kind), total), outs[i])
+
+    def _unrolled(self) -> int:
+        """Return how many vectors are to be written out: fewer of a long map."""
+        seen: set[int] = set()
+        stack: list[Expr] = [t.expr for t in self.step.statements]
+        length = 0
+        while stack:
+            e = stack.pop()
+            if isinstance(e, Apply) and id(e) not in seen:
+                seen.add(id(e))
+                length += 1 if e.name in CHEAP else SLOW
+                stack.extend(e.args)
+        return next((n for most, n in UNROLL if length <= most), 1)
 
     def _vector(
         self, f: Function, at: Number, row: Number, fixed: dict[Read, Value],

@@ -83,14 +83,14 @@ def groups(f: Function, count: int, most: int, body: Callable[[Number, int], Non
         body(whole, count - whole)
 
 
-def evenly(count: int, most: int) -> int:
-    """Return the size of groups of at most so many that leaves the fewest of them.
+def evenly(count: int, most: int, fewest: int = 3) -> int:
+    """Return the size of groups of columns: equal ones, which share code, if that is possible.
 
-    >>> evenly(20, 6), evenly(64, 6), evenly(7, 6)
-    (5, 6, 4)
+    >>> evenly(20, 6), evenly(64, 6), evenly(7, 6), evenly(2, 6)
+    (5, 4, 4, 2)
     """
-    number = -(-count // most)
-    return -(-count // number)
+    equal = (size for size in range(most, fewest - 1, -1) if count % size == 0)
+    return next(equal, -(-count // -(-count // most)))
 
 
 def product(f: Function, s: Shape, step: Product, body: MapBody | None) -> None:
@@ -172,8 +172,11 @@ def gram(f: Function, s: Shape, step: Gram) -> None:
 
 
 def gram_tile(registers: int, inner: int, columns: int) -> tuple[int, int]:
-    """Return the rows and columns of a register tile of sums, beside which their factors fit."""
-    most = 5 if registers >= 32 else 3
-    high = evenly(inner, most)
-    wide = (registers - 2 - high) // (high + 1)
-    return high, evenly(columns, max(1, min(wide, 8)))
+    """Return the rows and columns of a register tile of sums, beside which their factors fit.
+
+    >>> gram_tile(32, 20, 20), gram_tile(16, 20, 20), gram_tile(32, 1, 20)
+    ((5, 4), (3, 3), (1, 5))
+    """
+    high = evenly(inner, 5 if registers >= 32 else 3)
+    fits = [n for n in range(1, 9) if high * n + min(high, n) + 2 < registers]
+    return high, evenly(columns, fits[-1])
