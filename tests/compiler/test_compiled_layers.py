@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("llvmlite")
-
 import toumei as tm
 from tests.compiler.agree import check_training, fallbacks
 from toumei import nn

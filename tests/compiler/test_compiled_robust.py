@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 import toumei as tm
 import toumei.nn.functional as F
 from tests.compiler.agree import check, check_training, executor, fallbacks, native, numbers

@@ -11,8 +11,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 from toumei.compiler.llvm import jit
 from toumei.compiler.llvm.ir import Function, Value, module
 from toumei.compiler.llvm.matmul import (
