@@ -17,11 +17,12 @@ from collections.abc import Callable, Sequence
 from ..expr import Read, leaves
 from ..rowplan import Gram, Load, Map, Plan, Product, Step, Store
 from .elements import memory_type
+from .integers import Number, smaller_of, times
 from .ir import Function, Value
-from .kernel import Kernel
+from .kernel import Kernel, kernel_function
 from .matmul_tile import sum_lanes
 from .rowtile_map import MapBody
-from .rowtile_shape import Number, Shape, shape_of
+from .rowtile_shape import Shape, shape_of
 from .rowtile_steps import clean, gram, load, product, store
 from .target import Target
 
@@ -66,9 +67,7 @@ class Writer:
     def __init__(self, name: str, plan: Plan, target: Target) -> None:
         self.name, self.plan, self.shape = name, plan, shape_of(plan, target)
         self.helpers = Helpers(self.shape)
-        self.f = Function(
-            name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64"), ("scratch", "ptr")]
-        )
+        self.f = kernel_function(name, scratch=True)
         s = self.shape
         self.slots, end = plan.places(s.tile * s.size)
         self.sums_at = end  # in the scratch memory
@@ -108,9 +107,7 @@ class Writer:
         """Return the address of a vector of the sums."""
         f, s = self.f, self.shape
         base = f.at(f.args[3], self.sums_at)
-        if isinstance(index, int):
-            return f.at(base, index * s.lanes, s.element)
-        return f.at(base, f.mul(index, s.lanes), s.element)
+        return f.at(base, times(f, index, s.lanes), s.element)
 
     def _clear(self) -> None:
         if self.total:
@@ -132,7 +129,7 @@ class Writer:
     def _tile(self, start: Value) -> None:
         """Write the steps of a tile."""
         f, s = self.f, self.shape
-        count = _smaller(f, f.sub(f.const("i64", self.plan.rows), start), s.tile)
+        count = smaller_of(f, f.sub(f.const("i64", self.plan.rows), start), s.tile)
         calls = Steps(self, start, count)
         for step in self.plan.steps:
             calls.write(step)
@@ -143,7 +140,7 @@ class Writer:
         """Write the kernel that adds up what the items have found."""
         s = self.shape
         name = f"{self.name}_end"
-        f = Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
+        f = kernel_function(name)
         add = self.helpers.function(
             f"end {self.items} {self.total}", ("ptr", "ptr", "i64"), self._add_items
         )
@@ -292,7 +289,3 @@ class Steps:
             is_sum = t.kind == "sum"
             places.append(self._sum(t.out.value, t.out.offset) if is_sum else self._slot(t.out))
         return MapBody(self.shape, step, names, outs, raw), [*places, self.count]
-
-
-def _smaller(f: Function, a: Value, b: int) -> Value:
-    return f.select(f.compare("slt", a, b), a, b)

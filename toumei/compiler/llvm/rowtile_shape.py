@@ -8,11 +8,10 @@ import numpy as np
 
 from ...op import DType
 from ..rowplan import Plan
+from .integers import Number
 from .ir import SIZES, Function, Value, vector
 from .matmul_plan import L2
 from .target import Target
-
-Number = Value | int
 
 DTYPES: dict[str, DType] = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
 ROOM = L2 // 2  # bytes that the slots of a tile should fit in
@@ -72,17 +71,3 @@ def shape_of(plan: Plan, target: Target) -> Shape:
 
 def _fits(plan: Plan, tile: int, element: str) -> bool:
     return plan.places(tile * SIZES[element])[1] <= ROOM
-
-
-def times(f: Function, a: Number, b: int) -> Number:
-    """Return a product."""
-    if isinstance(a, int) or b == 0:
-        return a * b if isinstance(a, int) else 0
-    return f.mul(a, b)
-
-
-def plus(f: Function, a: Number, b: Number) -> Number:
-    """Return a sum."""
-    if isinstance(a, int):
-        a, b = b, a
-    return a + b if isinstance(a, int) else f.add(a, b)  # type: ignore[operator]

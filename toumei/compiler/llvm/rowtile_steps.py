@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from ..rowplan import Gram, Load, Product
 from .elements import load_element
+from .integers import Number, plus, times
 from .ir import Function, Value
 from .matmul_tile import Tile, run, steps, transpose_store
 from .rowtile_map import MapBody
-from .rowtile_shape import DTYPES, Number, Shape, plus, times
+from .rowtile_shape import DTYPES, Shape
 
 
 def load(f: Function, s: Shape, step: Load) -> None:
