@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import toumei as tm
-from toumei.compiler.compile import Compiled
+from toumei.compiler.compiled import Compiled
 from toumei.compiler.native import Native
 from toumei.compiler.program import Backend
 from toumei.compiler.structure import flatten, unflatten
