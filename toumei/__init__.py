@@ -52,7 +52,7 @@ from .tensor import Size, Tensor
 if TYPE_CHECKING:
     from . import data, io, masked, models, nn, optim, recipes, signal, special, train, viz
     from .compiler import get_num_threads, set_num_threads
-    from .compiler.compile import compile
+    from .compiler.compiled import compile
     from .io import load, save
     from .nn.module import untracked
     from .viz.explain import explain

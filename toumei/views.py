@@ -173,7 +173,10 @@ def _unshared(saved: Any, storage: Storage) -> Any:
         return tuple([_unshared(v, storage) for v in saved])
     if type(saved) is not Saved or saved.storage is not storage or saved.version != storage.version:
         return saved
-    return Saved(saved.data.copy(order="K"), saved.edge, Storage(), 0)
+    if config.trace is None:
+        return Saved(saved.data.copy(order="K"), saved.edge, Storage(), 0)
+    now = config.trace.symbol(wrap(saved.data, storage))
+    return Saved(now.apart(), saved.edge, Storage(), 0)
 
 
 def _rebind(target: Value, value: Value) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import toumei as tm
-from toumei.compiler.compile import Compiled
+from toumei.compiler.compiled import Compiled
 from toumei.compiler.native import Native
 from toumei.compiler.program import Backend
 from toumei.compiler.structure import flatten, unflatten
@@ -121,11 +121,14 @@ def differences(
         for i, (a, b) in enumerate(zip(near, theirs, strict=True)):
             effect = error(a, b)
             allowed[i] += NUDGES * effect if np.isfinite(effect) else 0
-    return [
-        f"array {i} of {len(errors)}, {b.dtype}{list(b.shape)}: {e:.2g} off\n{a}\n{b}"
-        for i, (e, limit, a, b) in enumerate(zip(errors, allowed, mine, theirs, strict=True))
-        if e > limit
-    ]
+    wrong = [i for i, (e, limit) in enumerate(zip(errors, allowed, strict=True)) if e > limit]
+    return [_difference(i, errors[i], mine[i], theirs[i]) for i in wrong]
+
+
+def _difference(place: int, off: float, mine: Array, theirs: Array) -> str:
+    with np.printoptions(threshold=30, edgeitems=2):
+        what = f"array {place}, {theirs.dtype}{list(theirs.shape)}"
+        return f"{what}: {off:.2g} off\n{mine}\n{theirs}"
 
 
 def _trail(step: Callable[..., Any], arguments: Sequence[Any], calls: int) -> list[Array]:
@@ -183,8 +186,7 @@ def check_training(build: Build, *, target: Any = None, calls: int = 2) -> Compi
             a + NUDGES * e if np.isfinite(e) else a for a, e in zip(allowed, effects, strict=True)
         ]
     for i, (e, limit) in enumerate(zip(errors, allowed, strict=True)):
-        what = f"array {i} of {len(errors)}, {theirs[i].dtype}{list(theirs[i].shape)}"
-        assert e <= limit, f"{what}: {e:.2g} off\n{mine[i]}\n{theirs[i]}"
+        assert e <= limit, _difference(i, e, mine[i], theirs[i])
     return made[0]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import toumei as tm
-from toumei.compiler.compile import Compiled
+from toumei.compiler.compiled import Compiled
 from toumei.compiler.program import Backend
 from toumei.compiler.reference import Reference
 from toumei.tensor import Tensor

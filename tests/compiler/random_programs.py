@@ -487,6 +487,21 @@ def changed(p: Builder) -> object:
     return None
 
 
+_WITHIN = (
+    "{0}[..., ::2].mul_({1})", "{0}.mul_({1})", "{0}.add_({1}).tanh_()", "{0}[0].copy_({1}.mean())",
+    "{0}.masked_fill_({0} > 0.2, 0.5)", "{0}[1:] *= 2", "{0}.sub_({0}.mean())",
+)  # fmt: skip
+
+
+@often(1)
+def changed_within(p: Builder) -> object:
+    k = p.value(lambda k: k.ndim > 0)
+    new = p.add(f"{k.name} * 1.5", k.shape)
+    for _ in range(1 + p.choose(2)):
+        p.lines.append(p.pick(_WITHIN).format(new.name, p.alike(k.shape).name))
+    return new
+
+
 # --- the command ----------------------------------------------------------------------------------
 
 

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 import toumei.ops.embeddings
 import toumei.ops.resize  # noqa: F401  (it has rules)
 from toumei.compiler.llvm.axismap import KERNELS

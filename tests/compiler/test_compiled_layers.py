@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("llvmlite")
-
 import toumei as tm
-from tests.compiler.agree import check_training, fallbacks
+from tests.compiler.agree import check_training, error, fallbacks, native, numbers
 from toumei import nn
 from toumei.tensor import Tensor
 
@@ -303,3 +301,50 @@ def test_optimizers(optimizer: str) -> None:
         return step, (tm.randn(33, 17), tm.randint(0, 5, (33,))), model
 
     check_training(build, calls=3)
+
+
+# --- what larger sizes bring in -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("width", "points", "activation"),
+    [(20, 1000, nn.Tanh), (17, 777, nn.Sigmoid), (1, 600, nn.GELU), (33, 300, nn.Softplus)],
+)
+def test_small_networks_over_many_points(width: int, points: int, activation: Make) -> None:
+    """A chain of narrow layers runs tile by tile through all of it, second derivatives too."""
+
+    def build() -> Any:
+        sizes = [(2, width), (width, width)]
+        layers = [part for a, b in sizes for part in (nn.Linear(a, b), activation())]
+        model = nn.Sequential(*layers, nn.Linear(width, 1)).double()
+        optimizer = tm.optim.Adam(model.parameters())
+
+        def step(points: Tensor) -> Tensor:
+            optimizer.zero_grad()
+            x = points.detach().requires_grad_()
+            u = model(x)
+            (slope,) = tm.autograd.grad(u.sum(), x, create_graph=True)
+            (bend,) = tm.autograd.grad(slope[:, :1].sum(), x, create_graph=True)
+            loss = ((slope[:, 1:] + u * slope[:, :1] - 0.01 * bend[:, :1]) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        return step, (tm.rand(points, 2, dtype=tm.float64),), model
+
+    check_training(build)
+
+
+@pytest.mark.parametrize(("channels", "size"), [(32, 14), (17, 9), (64, 8)])
+def test_convolutions_of_many_channels(channels: int, size: int) -> None:
+    """In float32 these may be Winograd's, which rounds more: 2e-4 is what they are held to."""
+
+    def step(x: Tensor, w: Tensor, g: Tensor) -> Any:
+        y = nn.functional.conv2d(x, w, padding=1)
+        return y.detach(), *tm.autograd.grad((y * g).sum(), [x, w])
+
+    x, g = (tm.randn(8, channels, size, size) for _ in range(2))
+    arguments = x.requires_grad_(), tm.randn(channels, channels, 3, 3).requires_grad_(), g
+    exact = [t.detach().double().requires_grad_(t.requires_grad) for t in arguments]
+    found, expected = numbers(native(step)(*arguments)), numbers(step(*exact))
+    assert all(error(a.astype("f8"), b) < 2e-4 for a, b in zip(found, expected, strict=True))

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("llvmlite")
-
 import toumei as tm
 import toumei.nn.functional as F
 from tests.compiler.agree import check, check_training, executor, fallbacks, native

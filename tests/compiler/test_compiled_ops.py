@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 import toumei as tm
 import toumei.nn.functional as F
 from tests.compiler.agree import Array, check, executor, fallbacks, native, scattered

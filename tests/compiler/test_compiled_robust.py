@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 import toumei as tm
 import toumei.nn.functional as F
 from tests.compiler.agree import check, check_training, executor, fallbacks, native, numbers
 from toumei import nn, optim
-from toumei.compiler.compile import Compiled
+from toumei.compiler.compiled import Compiled
 from toumei.compiler.llvm.runtime import get_num_threads, set_num_threads
 from toumei.compiler.native import Native
 from toumei.compiler.program import Backend

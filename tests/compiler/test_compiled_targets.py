@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 import toumei as tm
 import toumei.nn.functional as F
 from tests.compiler import test_compiled_layers as layers

@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 from toumei.compiler.llvm import conv, jit, program, runtime
 from toumei.compiler.llvm.conv_spec import ConvSpec
 from toumei.compiler.llvm.ir import Function, Value, module, split

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 from toumei.compiler.expr import dense
 from toumei.compiler.llvm import drawing, jit
 from toumei.compiler.llvm.ir import module

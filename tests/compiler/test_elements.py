@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 from tests.compiler.mapkernel import Array, arguments, build, call, evaluate, kernel
 from toumei.compiler.expr import Apply, Const, Expr, Index, Read
 from toumei.compiler.llvm import jit

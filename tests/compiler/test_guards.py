@@ -14,7 +14,7 @@ import toumei as tm
 from tests.compiler.eager import check, exact, plain, same, trail
 from toumei import nn, optim
 from toumei.compiler import Compiled
-from toumei.compiler.compile import LIMIT
+from toumei.compiler.compiled import LIMIT
 
 
 def traces(function: Compiled) -> int:

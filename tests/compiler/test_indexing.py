@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 from toumei.compiler.llvm.indexing import KERNELS
 from toumei.op import REGISTRY
 from toumei.ops.embeddings import Embedding, EmbeddingGrad, EmbeddingRead

@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 import toumei.nn  # noqa: F401  (its ops are to be in the registry)
 from tests.compiler.mapkernel import Array, arguments, build, call, kernel
 from toumei.compiler.expr import Const, Expr

@@ -11,8 +11,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 from toumei.compiler.llvm import jit
 from toumei.compiler.llvm.ir import Function, Value, module
 from toumei.compiler.llvm.matmul import (
@@ -24,6 +22,7 @@ from toumei.compiler.llvm.matmul import (
     plan,
     store_c,
 )
+from toumei.compiler.llvm.matmul_candidates import same_bits
 from toumei.compiler.llvm.matmul_plan import arrange
 from toumei.compiler.llvm.target import Target
 
@@ -131,11 +130,12 @@ def test_every_form_of_plan(target):
             continue
         a, b = make(rng, m, k, ta, np.float32, 1), make(rng, k, n, tb, np.float32, 2)
         spec = spec_of(a, b, np.empty((m, n), np.float32))
-        plans = candidates(spec, target, 3)
+        plans = candidates(spec, target, 4)
         if tb and not ta:
             plans.append(arrange(spec, target, "dot", 2, 3))
         for how in plans:
-            pack = how.form != "dot" and not ta
+            squares = how.depth % target.lanes("float") == 0 and how.depth <= 512
+            pack = how.pack_a or (how.form != "dot" and not ta and squares)
             check(a, b, target, replace(how, pack_a=pack))
             seen.add((how.form, how.chunks > 1, how.blocked(spec), pack))
     assert {form for form, *_ in seen} == {"packed", "direct", "dot"}
@@ -287,6 +287,34 @@ def test_nan_and_infinity_stay_where_they_belong(target):
                 expected = a.astype(np.float64) @ b.astype(np.float64)
             np.testing.assert_array_equal(np.isnan(c), np.isnan(expected))
             np.testing.assert_array_equal(c[np.isinf(expected)], expected[np.isinf(expected)])
+
+
+@each_target
+@pytest.mark.parametrize("ta", [False, True], ids=["A", "At"])
+def test_candidates_compute_the_same_bits(target, ta):
+    rng = np.random.default_rng(11)
+    for (m, n, k), tb in [((70, 130, 300), True), ((50, 90, 1300), False), ((9, 20, 90), ta)]:
+        a, b = make(rng, m, k, ta, np.float32), make(rng, k, n, tb, np.float32)
+        spec = spec_of(a, b, np.empty((m, n), np.float32))
+        plans = candidates(spec, target, 8)
+        assert len(plans) > 1 and plans[0] == plan(spec, target)
+        results = []
+        for how in plans:
+            assert same_bits(plans[0], how)
+            c = np.full((m, n), np.nan, np.float32)
+            Compiled(spec, how)(a, b, c)
+            results.append(c)
+        assert all(np.array_equal(results[0], r) for r in results[1:])
+
+
+def test_plans_that_add_in_another_order_are_told_apart():
+    target = TARGETS[0]
+    spec = MatmulSpec(20, 20, 3000, (3000, 1), (20, 1), (20, 1))
+    base = plan(spec, target)
+    assert base.chunks > 1 and not same_bits(base, replace(base, span=3000, chunks=1))
+    assert not same_bits(base, replace(base, chains=2 * base.chains))
+    assert not same_bits(base, arrange(spec, target, "dot", 2, 3))
+    assert same_bits(base, replace(base, block=(base.rows, base.block[1]), unroll=4))
 
 
 def test_refusals():

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 from toumei.compiler.llvm import pooling as pooling_kernels
 from toumei.compiler.llvm.integers import as_value
 from toumei.compiler.llvm.ir import Function, Value

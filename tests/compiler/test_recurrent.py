@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 from toumei.compiler.llvm import jit, recurrent
 from toumei.compiler.llvm.ir import module
 from toumei.compiler.llvm.kernel import Memory

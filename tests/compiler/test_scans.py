@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 from toumei.compiler.llvm.scans import KERNELS
 from toumei.ops.reduction import Argmax, Argmin
 from toumei.ops.scan import CumProd, CumSum, LinearScan

@@ -11,7 +11,7 @@ import pytest
 
 import toumei as tm
 from toumei import nn
-from toumei.compiler.compile import Compiled
+from toumei.compiler.compiled import Compiled
 from toumei.compiler.llvm import runtime
 from toumei.compiler.llvm.rowtile_shape import shape_of
 from toumei.compiler.llvm.rowtile_sums import Sums

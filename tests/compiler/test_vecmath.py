@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 from toumei.compiler.llvm import jit, vecphilox
 from toumei.compiler.llvm.ir import Function, Value, module, vector
 from toumei.compiler.llvm.target import Target, host

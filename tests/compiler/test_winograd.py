@@ -9,8 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 from toumei.compiler.llvm import jit, winograd
 from toumei.compiler.llvm.conv_spec import ConvSpec
 from toumei.compiler.llvm.ir import module

@@ -19,7 +19,7 @@ from ..autograd import debug
 from ..config import config
 from ..errors import TraceError, user_line
 from ..nn.module import Module
-from .compile import Compiled
+from .compiled import Compiled
 from .fuse import fuse
 from .graph import Graph
 from .llvm.runtime import get_num_threads

@@ -300,7 +300,9 @@ class Fusion:
             return None
         if rows is not None and not _run_through(domain, rows, everyone):
             return None
-        if kernel.host is not None and not _run_through(domain, starts[kernel.lead], [member]):
+        if kernel.host is not None and not (
+            _run_through(domain, starts[kernel.lead], [member]) and _side_by_side(member)
+        ):
             return None
         return rows, columns
 
@@ -421,6 +423,13 @@ def segment(axes: list[int], domain: Sizes) -> tuple[int, int] | None:
     if all(n == 1 for n in domain[b:]):
         b = len(domain)
     return a, b
+
+
+def _side_by_side(member: Member) -> bool:
+    """Tell whether neighbours along the columns are neighbours in memory, or the same element."""
+    read = [e.strides for e in leaves(member.node.expr) if isinstance(e, Read)]
+    last = [member.mapping.strides(s)[-1] for s in read]
+    return all(s in (0, 1) for s in last) and member.over(member.node.out).strides[-1] == 1
 
 
 def _run_through(domain: Sizes, first: int, members: Iterable[Member]) -> bool:

@@ -2,7 +2,7 @@
 
 A live number goes through Python's arithmetic as a float does, and mixes with tensors as a float
 does.  Where Python must know it (`if`, `math.sqrt`, an op's field), the trace is begun anew with
-the number as it is, and with a guard on it: see `compile.py`.
+the number as it is, and with a guard on it: see `compiled.py`.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class CompiledModule(Module):
         raise TypeError("compiled modules aren't pickled: save the module's state_dict()")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledModule:
-        from .compile import compile
+        from .compiled import compile
 
         module = copy.deepcopy(self._module, memo)
         return compile(module, keep_grads=self._call.keep_grads)

@@ -23,6 +23,7 @@ from ..errors import SaveError
 from ..io.files import write_whole
 from .llvm import cache, runtime
 from .llvm.ir import SIZES, Function, vector
+from .llvm.kernel import kernel_function
 from .llvm.matmul_plan import L2
 from .llvm.program import Program, Step, build
 from .llvm.target import host
@@ -132,7 +133,7 @@ def _best(program: Program, buffers: np.ndarray, times: int) -> float:
 
 def _arithmetic(kind: str, threads: int) -> float:
     """Return operations per second of multiply-adds in registers."""
-    f = _kernel("multiply_adds")
+    f = kernel_function("multiply_adds")
     lanes = host().lanes(kind)
     factor = f.load(f.buffer(0), vector(kind, lanes), 4)  # not known to the code generator
     _, begin, end = f.args
@@ -172,7 +173,7 @@ def _traffic(piece: int, items: int, repeats: int, times: int) -> float:
 
 def _walk(piece: int, repeats: int, write: bool) -> Function:
     """Write a kernel that goes through its items' pieces: copies them, or adds up what is there."""
-    f = _kernel("copy" if write else "read")
+    f = kernel_function("copy" if write else "read")
     lanes = host().lanes("float")
     kind, step = vector("float", lanes), lanes * _UNROLL
     source, target = f.buffer(0), f.buffer(1)
@@ -200,14 +201,10 @@ def _walk(piece: int, repeats: int, write: bool) -> Function:
 
 def _start(threads: int, kernels: int = 64) -> float:
     """Return the seconds of a kernel that has nothing to do."""
-    f = _kernel("nothing")
+    f = kernel_function("nothing")
     f.ret()
     program = build([f], [Step(f.name, threads, 1)] * kernels)
     return _best(program, np.zeros(1, np.int64), 100) / kernels
-
-
-def _kernel(name: str) -> Function:
-    return Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
 
 
 def _addresses(*arrays: np.ndarray) -> np.ndarray:

@@ -23,6 +23,10 @@ class Symbol(Spec):
         super().__init__(spec.shape, spec.dtype, spec.weak)
         self.number, self.trace, self.version = number, trace, version
 
+    def apart(self) -> Symbol:
+        """Return the same value as one that changes of its memory don't concern."""
+        return Symbol(self, self.number, self.trace)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # Python asking for one of its protocols
             raise AttributeError(name)

@@ -105,5 +105,10 @@ def tail_mask(f: Function, count: Number, lanes: int) -> Value | None:
     """Return which lanes exist, if there are `count` < 2³¹ of them; None: all of them."""
     if isinstance(count, int):
         return None if count >= lanes else f.lanes("i1", [i < count for i in range(lanes)])
+    return first_lanes(f, count, lanes)
+
+
+def first_lanes(f: Function, count: Value, lanes: int) -> Value:
+    """Return a mask of the first `count` < 2³¹ lanes, or of all if there are fewer."""
     left = f.splat("i32", f.cast("trunc", count, "i32"), lanes)
     return f.compare("slt", f.iota(lanes, "i32"), left)

@@ -32,7 +32,8 @@ from .integers import (
 )
 from .ir import SIZES, Function, Value, vector
 from .kernel import kernel_function
-from .matmul_plan import L2, MatmulSpec, Plan, candidates, plan
+from .matmul_candidates import candidates
+from .matmul_plan import L2, MatmulSpec, Plan, plan
 from .matmul_tile import Tile, run, transpose_store
 
 __all__ = ["Epilogue", "MatmulSpec", "Plan", "candidates", "emit", "place_c", "plan", "store_c"]
@@ -120,6 +121,8 @@ class Product:
         self.spec, self.plan, self.epilogue, self.place = spec, plan, epilogue, place
         self.lanes = plan.target.lanes(spec.dtype)
         self.width = plan.width(spec)  # of a register tile, in columns
+        transposed = (plan.pack_a and spec.a[0] != 1) or (plan.form == "packed" and spec.b[1] != 1)
+        assert plan.depth % self.lanes == 0 or plan.depth >= spec.k or not transposed, plan
         assert plan.block[0] % plan.rows == 0 and plan.block[1] % self.width == 0, plan
         self.f = kernel_function(name)
 

@@ -25,11 +25,14 @@ from .ir import SIZES
 from .target import Target
 
 PANEL = 32 * 1024  # bytes of a panel of B, which is read again and again: in the first cache
-BLOCK = 96 * 1024  # bytes of A that a block reads again and again: in the second cache
+BLOCK = 160 * 1024  # bytes of A that a block reads again and again: in the second cache
+ROW = 4096  # bytes of a row of A that is read from end to end
+WIDE = 264  # rows and columns of a large block
 NARROW = {1: 1.1, 2: 1.05, 3: 1.03, 4: 1.0}  # measured: narrow tiles are slower than they should
 FEW_ROWS = 48  # of C: B is hardly read again, it is not worth copying
+LINE = 64  # bytes; tiles of A are one apart, else all begin on the same places of the cache
 L2 = 2048 * 1024  # bytes of the second cache
-WAITING = 128 * 1024  # bytes of sums on the stack
+WAITING = 160 * 1024  # bytes of sums on the stack
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ class Plan:
 
     def a_tile(self, spec: MatmulSpec) -> int:
         """Return the numbers that a packed tile of A takes."""
-        return self.pitch(spec) * max(1, min(self.depth, spec.k))
+        return self.pitch(spec) * max(1, min(self.depth, spec.k)) + LINE // SIZES[spec.dtype]
 
     def a_bytes(self, spec: MatmulSpec) -> int:
         """Return the bytes that a packed block of A takes."""
@@ -293,7 +296,10 @@ def panel_form(spec: MatmulSpec, target: Target, rows: int, vectors: int) -> str
     if not spec.columns_unit:
         return "packed"
     width = vectors * target.lanes(spec.dtype)
-    near = spec.b[0] <= max(width, 64) or spec.k * width * SIZES[spec.dtype] <= 4096
+    size = spec.k * width * SIZES[spec.dtype]
+    near = spec.b[0] <= max(width, 64) or size <= 4096
+    if spec.b[0] <= WIDE and size > PANEL * 3 // 2 and spec.k <= 1024:
+        near = True  # a panel would not stay in the first cache either
     return "direct" if near or spec.m < 4 * rows or spec.m <= FEW_ROWS else "packed"
 
 
@@ -302,27 +308,13 @@ def plan(spec: MatmulSpec, target: Target) -> Plan:
     if not spec.work:
         form = "direct" if spec.columns_unit else "packed"
         return arrange(spec, target, form, 1, 1)
-    _, form, rows, vectors = ranked(spec, target)[0]
-    return arrange(spec, target, form, rows, vectors)
-
-
-def candidates(spec: MatmulSpec, target: Target, count: int = 10) -> list[Plan]:
-    """Return plans to be timed, the most promising first: other tiles, depths and forms."""
-    if not spec.work:
-        return [plan(spec, target)]
-    found: list[Plan] = []
-    for _, form, rows, vectors in ranked(spec, target)[:count]:
-        found.append(arrange(spec, target, form, rows, vectors))
-        if spec.k >= 256 and form != "dot":
-            twice = min(spec.k, 2 * found[-1].depth)
-            found.append(arrange(spec, target, form, rows, vectors, twice))
-        if form != "dot" and spec.columns_unit:
-            other = "packed" if form == "direct" else "direct"
-            found.append(arrange(spec, target, other, rows, vectors))
-    best = found[0]
-    if best.form != "dot" and spec.a[1] != 1 and spec.k >= 256:  # columns of A: far apart
-        found.insert(1, replace(best, pack_a=not best.pack_a))
-    return list(dict.fromkeys(found))[:count]
+    found = ranked(spec, target)
+    chosen = arrange(spec, target, *found[0][1:])
+    if chosen.pack_a:  # tiles that fill the vectors with which A is copied
+        lanes = target.lanes(spec.dtype)
+        full = (t for t in found if t[1] != "dot" and -t[2] % lanes * 8 <= lanes)
+        chosen = arrange(spec, target, *next(full, found[0])[1:])
+    return chosen
 
 
 def even(size: int, most: int, multiple: int) -> int:
@@ -336,10 +328,18 @@ def even(size: int, most: int, multiple: int) -> int:
 
 
 def default_depth(spec: MatmulSpec, width: int) -> int:
-    """Return how much of k to take at a time, for panels of B of some columns."""
-    depth = max(64, PANEL // (width * SIZES[spec.dtype]))
-    once = spec.columns_unit and spec.m <= FEW_ROWS and spec.k <= 1024
-    return max(1, spec.k) if once or spec.k <= depth * 3 // 2 else even(spec.k, depth, 16)
+    """Return how much of k to take at a time, for panels of B of some columns.
+
+    Where A's rows are contiguous, a panel may be larger than the first cache: both A and the panel
+    are then read in the order of their memory.  Of a transposed A, which is read with long steps,
+    the lines that the next tile needs as well have to stay there.
+    """
+    size, k = SIZES[spec.dtype], max(1, spec.k)
+    depth = max(64, PANEL // (width * size))
+    once = spec.columns_unit and spec.m <= FEW_ROWS and k <= 1024
+    if once or k <= depth * 3 // 2 or (spec.a[1] == 1 and k * size <= ROW):
+        return k
+    return even(k, max(depth, ROW // 2 // size) if spec.a[1] == 1 else depth, 16)
 
 
 def arrange(
@@ -349,10 +349,11 @@ def arrange(
     lanes = target.lanes(spec.dtype)
     width = vectors * (1 if form == "dot" else lanes)
     depth = max(1, spec.k) if form == "dot" else depth or default_depth(spec, width)
+    if form == "packed" and in_chunks(spec, form) and spec.columns_unit and spec.b[0] <= WIDE:
+        form = "direct"  # the few rows of a piece stay in the second cache
     depth, span, chunks = depths(spec, form, depth, lanes)
     block = block_size(spec, rows, width, depth, form, chunks)
-    apart = form != "dot" and spec.a[0] == 1 and spec.a[1] >= 768  # A's columns: a page each
-    pack_a = apart and depth < spec.k and spec.m > FEW_ROWS
+    pack_a = depth < spec.k and packs_a(spec, form)
     chosen = Plan(target, form, rows, vectors, block, depth, span, chunks, pack_a=pack_a)
     steps = depth // lanes if form == "dot" else depth
     sums = rows * vectors
@@ -364,49 +365,83 @@ def arrange(
     return replace(chosen, chains=chains, unroll=unroll, group=group)
 
 
+def packs_a(spec: MatmulSpec, form: str) -> bool:
+    """Tell whether A is copied: if the numbers of one k are far from those of the next."""
+    apart = spec.a[0] == 1 and spec.a[1] * SIZES[spec.dtype] >= 3072
+    return apart and form != "dot" and spec.m > FEW_ROWS
+
+
+def in_chunks(spec: MatmulSpec, form: str) -> bool:
+    """Tell whether pieces of k are work items of their own: C alone would make too few."""
+    most = 256 if form == "dot" else 1 << 15 if spec.k > 1024 else 1 << 11
+    return spec.k >= 640 and spec.batches * spec.m * spec.n <= most
+
+
 def depths(spec: MatmulSpec, form: str, depth: int, lanes: int) -> tuple[int, int, int]:
     """Return (depth, span, chunks).
 
     Where C is small and k is long, a work item takes a piece of k and all of C.
     """
     k = max(1, spec.k)
-    size = spec.batches * spec.m * spec.n
-    if k < 640 or size > (256 if form == "dot" else 1 << 15):
+    if not in_chunks(spec, form):
         return depth, k, 1
-    if depth == k:  # so far undivided
-        depth = even(k, 256, lanes)
-    pieces = -(-k // depth)
-    span = depth * max(1, -(-pieces // (4 if k < 4096 else 8)))
-    return depth, span, -(-k // span)
+    size = spec.batches * spec.m * spec.n
+    if form == "dot":
+        depth = 256
+    else:
+        depth = min(depth, max(64, PANEL // (-(-spec.n // lanes) * lanes * SIZES[spec.dtype])))
+        depth = max(depth, 128)
+    chunks = 4 if k < 4096 or (size > 1 << 14 and form != "dot") else 8
+    pieces = -(-k // (depth * chunks))  # of a chunk
+    step = lanes if form != "direct" else 8  # what is transposed comes in whole squares
+    depth = even(k, -(-k // (pieces * chunks)), step)
+    return depth, depth * pieces, -(-k // (depth * pieces))
 
 
 def block_size(
     spec: MatmulSpec, rows: int, width: int, depth: int, form: str, chunks: int
 ) -> tuple[int, int]:
     """Return the rows and columns of a block, multiples of the tile's."""
-    size = SIZES[spec.dtype]
-    tall = max(rows, BLOCK // (depth * size), 96 if form == "packed" else 0)
-    most = -(-spec.n // width) * width
+    m, most = max(1, spec.m), -(-spec.n // width) * width
     if chunks > 1:
-        return even(spec.m, tall, rows), most
-    across = width
+        return even(m, max(rows, WIDE), rows), most
+    if depth < spec.k:
+        return blocked_size(spec, rows, width)
+    size = SIZES[spec.dtype]
+    tall = max(rows, BLOCK // (depth * size), 132 if form == "packed" else 0)
     if form == "dot":
         tall = min(tall, 4 * rows)
     wanted = 8 if spec.work > 1 << 18 else 2 if spec.work > 1 << 16 else 1  # blocks, for threads
 
     def blocks(across: int) -> int:
-        return -(-spec.m // tall) * -(-spec.n // across) * spec.batches
+        return -(-m // tall) * -(-spec.n // across) * spec.batches
 
-    if depth < spec.k:  # A and B are read anew by each block: large ones
-        across = min(most, max(1, 128 // width) * width)
-        tall, wanted = 128, 4
-    while across < min(most, 256) and blocks(2 * across) >= wanted and depth == spec.k:
+    across = width
+    large = m * depth * size >= L2 // 2  # A should not be read from afar for each panel
+    large = large and (form == "direct" or depth * size < 1024)  # but one panel is packed but once
+    while large and across < min(most, WIDE) and blocks(2 * across) >= wanted:
         across *= 2
-    while across > width and blocks(across) < wanted and depth < spec.k and spec.m < 64 * wanted:
-        across = max(width, across // 2 // width * width)
     few = spec.batches * -(-spec.n // across)
     if few < wanted:
-        tall = min(tall, -(-spec.m * few // wanted))
-    if depth < spec.k:
-        tall = min(tall, WAITING // (across * size))
+        tall = min(tall, -(-m * few // wanted))
+    pieces = -(-m // max(rows, tall))
+    tall = -(-m // (-(-pieces // 4) * 4)) if pieces > 4 else tall  # as many for each thread
+    return even(m, max(rows, tall), rows), across
+
+
+def blocked_size(spec: MatmulSpec, rows: int, width: int) -> tuple[int, int]:
+    """Return a block where k is cut into pieces: A and B are read anew by each, so large ones."""
+    tall = min(max(1, spec.m), WIDE)
+    across = min(-(-spec.n // width) * width, max(1, WIDE // width) * width)
+
+    def items() -> int:
+        return -(-spec.m // tall) * -(-spec.n // across) * spec.batches
+
+    while items() < 4 and max(tall, across) > max(4 * rows, width):
+        if tall >= across:
+            tall = -(-tall // 2)
+        else:
+            across = -(-across // (2 * width)) * width
+    while tall * across * SIZES[spec.dtype] > WAITING and tall > 4 * rows:
+        tall = -(-tall // 2)
     return even(max(1, spec.m), max(rows, tall), rows), across

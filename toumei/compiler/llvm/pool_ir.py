@@ -19,6 +19,7 @@ Layout of the shared memory and of a plan: the constants below, in bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .ir import Function, Value, module
@@ -141,47 +142,40 @@ def wake(machine: Machine) -> Function:
     return f
 
 
-def wait_done(machine: Machine) -> Function:
-    """`wait_done(team, target)`: wait until `target` chunks are done; spin first, then sleep."""
-    f = Function("toumei_wait_done", [("team", "ptr"), ("target", "i64")], private=True)
-    team, target = f.args
-    done, waiting = f.at(team, DONE), f.at(team, WAITING)
+def _wait(
+    f: Function, machine: Machine, word: Value, sleepers: Value, over: Callable[[Value], Value]
+) -> None:
+    """Wait until `over` holds for a word in memory: spin first, then sleep, counted as sleeper."""
     turn = f.local(i64(0))
-    spins = f.load(f.at(team, SPINS), "i64")
+    spins = f.load(f.at(f.args[0], SPINS), "i64")
     with f.repeat() as leave:
-        leave(f.compare("sge", f.atomic_load(done), target))
+        leave(over(f.atomic_load(word)))
         leave(f.compare("sge", f.load(turn, "i64"), spins))
         f.store(f.add(f.load(turn, "i64"), 1), turn)
         _pause(f, machine)
     with f.repeat() as leave:
-        leave(f.compare("sge", f.atomic_load(done), target))
-        f.atomic_add(waiting, 1)  # from here on, who makes DONE grow sees that somebody sleeps
-        seen = f.atomic_load(done, order="seq_cst")
-        with f.when(f.compare("slt", seen, target)):
-            f.call("toumei_sleep", "void", done, seen)
-        f.atomic_add(waiting, -1)
+        leave(over(f.atomic_load(word)))
+        f.atomic_add(sleepers, 1)  # from here on, who changes the word sees that somebody sleeps
+        seen = f.atomic_load(word, order="seq_cst")
+        with f.when(f.bits("xor", over(seen), True)):
+            f.call("toumei_sleep", "void", word, seen)
+        f.atomic_add(sleepers, -1)
+
+
+def wait_done(machine: Machine) -> Function:
+    """`wait_done(team, target)`: wait until `target` chunks are done."""
+    f = Function("toumei_wait_done", [("team", "ptr"), ("target", "i64")], private=True)
+    team, target = f.args
+    _wait(f, machine, f.at(team, DONE), f.at(team, WAITING), lambda x: f.compare("sge", x, target))
     f.ret()
     return f
 
 
 def wait_go(machine: Machine) -> Function:
-    """`wait_go(team, seen)`: wait until GO is no longer `seen`; spin first, then sleep."""
+    """`wait_go(team, seen)`: wait until GO is no longer `seen`."""
     f = Function("toumei_wait_go", [("team", "ptr"), ("seen", "i64")], private=True)
     team, seen = f.args
-    go, idle = f.at(team, GO), f.at(team, IDLE)
-    turn = f.local(i64(0))
-    spins = f.load(f.at(team, SPINS), "i64")
-    with f.repeat() as leave:
-        leave(f.compare("ne", f.atomic_load(go), seen))
-        leave(f.compare("sge", f.load(turn, "i64"), spins))
-        f.store(f.add(f.load(turn, "i64"), 1), turn)
-        _pause(f, machine)
-    with f.repeat() as leave:
-        leave(f.compare("ne", f.atomic_load(go), seen))
-        f.atomic_add(idle, 1)
-        with f.when(f.compare("eq", f.atomic_load(go, order="seq_cst"), seen)):
-            f.call("toumei_sleep", "void", go, seen)
-        f.atomic_add(idle, -1)
+    _wait(f, machine, f.at(team, GO), f.at(team, IDLE), lambda x: f.compare("ne", x, seen))
     f.ret()
     return f
 

@@ -19,7 +19,7 @@ from ..rowplan import Gram, Load, Map, Plan, Product, Step, Store
 from .elements import memory_type
 from .integers import smaller_of
 from .ir import Function, Value
-from .kernel import Kernel
+from .kernel import Kernel, kernel_function
 from .rowtile_map import MapBody
 from .rowtile_shape import Shape, shape_of
 from .rowtile_steps import clean, gram, gram_matrix, load, product, store
@@ -67,9 +67,7 @@ class Writer:
     def __init__(self, name: str, plan: Plan, target: Target) -> None:
         self.name, self.plan, self.shape = name, plan, shape_of(plan, target)
         self.helpers = Helpers(self.shape)
-        self.f = Function(
-            name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64"), ("scratch", "ptr")]
-        )
+        self.f = kernel_function(name, scratch=True)
         s = self.shape
         self.slots, end = plan.places(s.tile * s.size)
         self.sums = Sums(plan, s, end)
@@ -114,7 +112,7 @@ class Writer:
         """Write the kernel that adds up what the items have found."""
         s = self.shape
         name = f"{self.name}_end"
-        f = Function(name, [("buffers", "ptr"), ("begin", "i64"), ("end", "i64")])
+        f = kernel_function(name)
         add = self.helpers.function(
             f"end {self.items} {self.sums.total}", ("ptr", "ptr", "i64"), self._add_items
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ..expr import Apply, Expr, Index, Read, rewrite
 from ..rowplan import Map, Statement
 from .elements import Elements, load_element, memory_type
-from .integers import Number, plus, times
+from .integers import Number, first_lanes, plus, times
 from .ir import Function, Value
 from .rowtile_shape import Shape
 
@@ -178,7 +178,4 @@ class MapBody:
 
     def _exists(self, f: Function, row: Number) -> Value:
         """Return which of some rows exist."""
-        lanes = self.shape.lanes
-        left = f.sub(self.args[-1], row)
-        splat = f.splat("i32", f.cast("trunc", left, "i32"), lanes)
-        return f.compare("slt", f.iota(lanes, "i32"), splat)
+        return first_lanes(f, f.sub(self.args[-1], row), self.shape.lanes)
