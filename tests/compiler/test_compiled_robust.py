@@ -32,6 +32,8 @@ def scripted(
     """Start a Python process on a program that may use everything imported here."""
     head = "import os, signal, sys, threading, time\nimport numpy as np\nimport toumei as tm\n"
     head += "from tests.compiler.agree import check, executor, native, numbers\n"
+    # a shell that starts pytest in the background has Ctrl-C ignored
+    head += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     if cache is not None:
         environment["TOUMEI_CACHE"] = str(cache)
@@ -44,7 +46,11 @@ def scripted(
 
 def output(process: subprocess.Popen[str]) -> str:
     """Return what a process has printed; it must have gone well."""
-    out, errors = process.communicate(timeout=100)
+    with process:
+        try:
+            out, errors = process.communicate(timeout=100)
+        finally:
+            process.kill()
     assert process.returncode == 0, errors
     return out
 
