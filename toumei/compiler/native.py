@@ -25,6 +25,7 @@ from .graph import Call, Graph
 from .llvm import cache
 from .llvm.ir import module
 from .llvm.program import Program, Step
+from .llvm.rowtile_shape import second_cache
 from .llvm.target import Target, host
 from .plan import (
     ARENA,
@@ -290,7 +291,7 @@ def digest(graph: Graph, target: Target, exact: bool) -> str:
 
     Constants count with their elements, as the compiler may build them in.
     """
-    h = hashlib.sha256(f"{_compiler()} {target.name} {exact}".encode())
+    h = hashlib.sha256(f"{_compiler()} {target.name} {second_cache()} {exact}".encode())
     for v, array in graph.constants.items():
         h.update(f"{v} {array.dtype} {array.shape}".encode())
         h.update(np.ascontiguousarray(array).tobytes())

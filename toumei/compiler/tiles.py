@@ -217,7 +217,11 @@ def _sizes(lowered: Lowered) -> list[tuple[int, object]]:
             rows = max(math.prod(node.shapes[0][:-1]), node.shapes[0][-1])
             if rows >= FEWEST_ROWS and rows_of(flat(node, rows), rows) is not None:
                 found[rows, node.inputs[0].dtype] += 1
-    enough = [size for size, n in found.items() if n >= FEWEST_PRODUCTS[0]]
+    enough = [
+        size
+        for size, n in found.items()
+        if n >= FEWEST_PRODUCTS[0] and str(size[1]) in ("float32", "float64")
+    ]
     return sorted(enough, key=lambda size: (-size[0], str(size[1])))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -10,11 +12,9 @@ from ...op import DType
 from ..rowplan import Plan
 from .integers import Number
 from .ir import SIZES, Function, Value, vector
-from .matmul_plan import L2
 from .target import Target
 
 DTYPES: dict[str, DType] = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
-ROOM = L2 // 2  # bytes that the slots of a tile should fit in
 MOST_VECTORS = 8  # of the rows of a tile
 FEW = 16  # tiles: rather that many than larger ones
 
@@ -70,4 +70,15 @@ def shape_of(plan: Plan, target: Target) -> Shape:
 
 
 def _fits(plan: Plan, tile: int, element: str) -> bool:
-    return plan.places(tile * SIZES[element])[1] <= ROOM
+    """Tell whether slots of so many rows leave room in the second cache for all else."""
+    return plan.places(tile * SIZES[element])[1] <= second_cache() // 2
+
+
+@functools.cache
+def second_cache() -> int:
+    """Return the bytes of a core's second cache; where the system doesn't say, 1 MiB."""
+    try:
+        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(text.removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return 1 << 20
