@@ -36,7 +36,7 @@ from .llvm.target import Target, host
 LEAST = 1 << 18  # multiplications: below, a product takes microseconds
 GAIN = 0.97  # of the heuristic's time: what is not clearly faster is noise
 ROUNDS = 12  # runs of a candidate, before those that are far behind are left out
-KERNEL = 0.035  # seconds that one takes to be compiled, about
+KERNEL = 0.040  # seconds that one takes to be compiled, about
 LIMIT = 1000  # entries; the oldest go first
 
 _Entry: TypeAlias = list[Any]  # a plan's fields but the target
@@ -163,7 +163,7 @@ def _trials(specs: Sequence[MatmulSpec], target: Target, kernels: int) -> list[T
     """Share out kernels among products: some for each, more for those with much work."""
     specs = sorted(specs, key=lambda s: -s.work)
     all_work = sum(math.sqrt(s.work) for s in specs)
-    shares = [max(3, min(10, round(kernels * math.sqrt(s.work) / all_work))) for s in specs]
+    shares = [max(2, min(10, round(kernels * math.sqrt(s.work) / all_work))) for s in specs]
     return [Trial(s, candidates(s, target, n)) for s, n in zip(specs, shares, strict=True)]
 
 
@@ -182,33 +182,54 @@ def _compiled(trials: Sequence[Trial]) -> tuple[jit.Library, list[list[list[Step
     return jit.Library(jit.compile_ir(module(functions)), names), steps
 
 
-def _times(trials: Sequence[Trial], end: float) -> list[list[float]]:
-    """Return the shortest time of each plan of each trial, in seconds.
+class Measured(NamedTuple):
+    """What was measured of a trial.
 
-    All plans run one after the other, again and again, so that what disturbs the machine for a
-    while falls on all of them; it only ever adds to a time, so the shortest one counts.  Plans
+    Args:
+        least: the shortest time of each plan, in seconds.
+        ratios: of each plan's time to the first plan's.
+    """
+
+    least: list[float]
+    ratios: list[float]
+
+
+def _times(trials: Sequence[Trial], end: float) -> list[Measured]:
+    """Time the plans of all trials.
+
+    All run one after the other, again and again.  Each is compared to the first plan of its trial
+    in the same round, moments before: what disturbs the machine for a while falls on both.  Plans
     that are far behind are left out after some rounds.
     """
     library, steps = _compiled(trials)
     memory, table = _memory(trials)
-    best = [[math.inf] * len(plans) for _, plans in trials]
-    for left, allowed in ((3, math.inf), (2, 1.3), (1, 1.1)):
+    runs: list[list[list[tuple[float, float]]]] = [[[] for _ in t.plans] for t in trials]
+    for left, allowed in ((3, math.inf), (2, 1.1), (1, 1.0)):
         chosen = [
-            (i, j)
-            for i, times in enumerate(best)
-            for j, t in enumerate(times)
-            if j == 0 or t <= allowed * min(times)
+            [j for j, pairs in enumerate(each) if j == 0 or _ratio(pairs) < allowed]
+            for each in runs
         ]
-        program = Program(library, [s for i, j in chosen for s in steps[i][j]])
+        order = [steps[i][j] for i, js in enumerate(chosen) for j in js]
+        program = Program(library, [s for each in order for s in each])
         until = time.perf_counter() + (end - time.perf_counter()) / left
         for n in range(ROUNDS):
             taken = iter(program.times(table))
-            for i, j in chosen:
-                best[i][j] = min(best[i][j], sum(next(taken) for _ in steps[i][j]))
+            for i, js in enumerate(chosen):
+                now = [sum(next(taken) for _ in steps[i][j]) for j in js]
+                for j, t in zip(js, now, strict=True):
+                    runs[i][j].append((t, max(now[0], 1e-9)))
             if n >= 2 and time.perf_counter() > until:
                 break
     del memory
-    return best
+    return [
+        Measured([min(pairs)[0] for pairs in each], [_ratio(pairs) for pairs in each])
+        for each in runs
+    ]
+
+
+def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
+    """Return the median of ratios; 0 where there are none yet."""
+    return float(np.median([x / y for x, y in pairs])) if pairs else 0.0
 
 
 def _memory(trials: Sequence[Trial]) -> tuple[list[Any], np.ndarray[Any, Any]]:
@@ -237,9 +258,9 @@ def _spans(spec: MatmulSpec) -> Iterator[tuple[int, int]]:
         yield low * size, (high + 1) * size
 
 
-def _judged(trials: Sequence[Trial], times: Sequence[Sequence[float]]) -> Iterator[Timing]:
+def _judged(trials: Sequence[Trial], measured: Sequence[Measured]) -> Iterator[Timing]:
     """Yield the fastest plan of each trial; the heuristic's, where none is clearly faster."""
-    for (spec, plans), seconds in zip(trials, times, strict=True):
-        best = min(range(len(plans)), key=seconds.__getitem__)
-        best = best if seconds[best] < GAIN * seconds[0] else 0
-        yield Timing(spec, plans[best], seconds[0], seconds[best])
+    for (spec, plans), (least, ratios) in zip(trials, measured, strict=True):
+        best = min(range(len(plans)), key=ratios.__getitem__)
+        best = best if ratios[best] < GAIN and least[best] < least[0] else 0
+        yield Timing(spec, plans[best], least[0], least[best])

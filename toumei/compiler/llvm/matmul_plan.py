@@ -300,6 +300,8 @@ def panel_form(spec: MatmulSpec, target: Target, rows: int, vectors: int) -> str
     near = spec.b[0] <= max(width, 64) or size <= 4096
     if spec.b[0] <= WIDE and size > PANEL * 3 // 2 and spec.k <= 1024:
         near = True  # a panel would not stay in the first cache either
+    if spec.m <= 128 and spec.k * spec.b[0] * SIZES[spec.dtype] <= PANEL * 5 // 4:
+        near = True  # all rows fit into it
     return "direct" if near or spec.m < 4 * rows or spec.m <= FEW_ROWS else "packed"
 
 
@@ -349,7 +351,8 @@ def arrange(
     lanes = target.lanes(spec.dtype)
     width = vectors * (1 if form == "dot" else lanes)
     depth = max(1, spec.k) if form == "dot" else depth or default_depth(spec, width)
-    if form == "packed" and in_chunks(spec, form) and spec.columns_unit and spec.b[0] <= WIDE:
+    near = spec.columns_unit and spec.b[0] <= WIDE and spec.m > WIDE // 2
+    if form == "packed" and near and in_chunks(spec, form):
         form = "direct"  # the few rows of a piece stay in the second cache
     depth, span, chunks = depths(spec, form, depth, lanes)
     block = block_size(spec, rows, width, depth, form, chunks)
@@ -393,7 +396,7 @@ def depths(spec: MatmulSpec, form: str, depth: int, lanes: int) -> tuple[int, in
         depth = max(depth, 128)
     chunks = 4 if k < 4096 or (size > 1 << 14 and form != "dot") else 8
     pieces = -(-k // (depth * chunks))  # of a chunk
-    step = lanes if form != "direct" else 8  # what is transposed comes in whole squares
+    step = 8 if spec.columns_unit and form != "dot" else lanes  # squares that are transposed
     depth = even(k, -(-k // (pieces * chunks)), step)
     return depth, depth * pieces, -(-k // (depth * pieces))
 
