@@ -114,7 +114,7 @@ def product(f: Function, s: Shape, step: Product, body: MapBody | None) -> None:
         to = s.column(f, out, first, step.out.strides[0]) if kept is None else kept
         tile = Tile(
             s.element, s.lanes, size, s.block, (columns, inner), (s.tile * step.x.strides[0], 1),
-            unroll=2 if step.inner > 4 else max(step.inner, 1),
+            unroll=1 if step.inner > 4 else max(step.inner, 1),
         )  # fmt: skip
 
         def block(row: Number) -> None:
@@ -150,7 +150,7 @@ def gram(f: Function, s: Shape, step: Gram) -> None:
     def cell(first: Number, rows: int, column: Number, columns: int) -> None:
         tile = Tile(
             s.element, s.lanes, rows, columns, (s.tile * step.a.strides[0], 1),
-            (1, s.tile * step.b.strides[0]), dot=True, unroll=2,
+            (1, s.tile * step.b.strides[0]), dot=True,
         )  # fmt: skip
         base = f.at(sums, times(f, first, i_step), s.element)
         base = f.at(base, times(f, column, j_step), s.element)
