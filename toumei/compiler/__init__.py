@@ -10,7 +10,7 @@
     lowering   ops -> nodes: an expression for one element each   lower lowering rules_* scalar
                                                                   expr nodes regions
     fusion     nodes -> kernels, each a walk through index space  fuse axes tile* row*
-    code       kernels -> LLVM IR                                 nest hosting externs llvm/
+    code       kernels -> LLVM IR                                 nest hosting externs tuning
     plan       values -> places in memory, kernels -> steps       plan memory
     running    plan -> machine code, threads; Ctrl-C              native interrupts
 
