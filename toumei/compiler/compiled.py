@@ -229,16 +229,18 @@ def _text(described: Any) -> str:
 
 
 @overload
-def compile(function: M, *, keep_grads: bool = ..., exact: bool = ...) -> M: ...  # type: ignore[overload-overlap]
+def compile(function: M, *, keep_grads: bool = ..., exact: bool = ..., tune: bool = ...) -> M: ...  # type: ignore[overload-overlap]
 @overload
 def compile(
-    function: Callable[..., Any], *, keep_grads: bool = ..., exact: bool = ...
+    function: Callable[..., Any], *, keep_grads: bool = ..., exact: bool = ..., tune: bool = ...
 ) -> Compiled: ...
 @overload
 def compile(
-    function: None = ..., *, keep_grads: bool = ..., exact: bool = ...
+    function: None = ..., *, keep_grads: bool = ..., exact: bool = ..., tune: bool = ...
 ) -> Callable[..., Any]: ...
-def compile(function: Any = None, *, keep_grads: bool = False, exact: bool = False) -> Any:
+def compile(
+    function: Any = None, *, keep_grads: bool = False, exact: bool = False, tune: bool = False
+) -> Any:
     """Compile a function of tensors, a whole training step or a module: same code, same numbers.
 
     The function is traced at its first call: every op is noted down, forward, backward and the
@@ -257,6 +259,8 @@ def compile(function: Any = None, *, keep_grads: bool = False, exact: bool = Fal
             otherwise reading them afterwards is an error.
         exact: convolutions of 3 x 3 are summed plainly. By default Winograd's algorithm takes a
             fraction of the time; its results are off by about 1e-5 of their root mean square.
+        tune: time some ways to compute each matrix product, once per machine (some seconds), and
+            take the fastest; the results are the same to the bit.
 
     Raises:
         TraceError: the function needs numbers while it is traced, or keeps tensors from it; the
@@ -276,10 +280,12 @@ def compile(function: Any = None, *, keep_grads: bool = False, exact: bool = Fal
     (tensor(2.), tensor(1.9))
     """
     if function is None:
-        return functools.partial(compile, keep_grads=keep_grads, exact=exact)
+        return functools.partial(compile, keep_grads=keep_grads, exact=exact, tune=tune)
     if isinstance(function, CompiledModule | Compiled):
         return function
-    backend = Backend(functools.partial(Native, exact=True)) if exact else BACKEND
+    backend = BACKEND
+    if exact or tune:
+        backend = Backend(functools.partial(Native, exact=exact, tune=tune))
     if isinstance(function, Module):
         return compiled_module(function, Compiled(function.__call__, keep_grads, backend))
     if not callable(function):

@@ -6,7 +6,7 @@ An op that has none runs its NumPy `forward` between native steps.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from ..config import run_quietly
@@ -18,9 +18,10 @@ from .llvm.conv_spec import ConvSpec
 from .llvm.elements import memory_type
 from .llvm.ir import SIZES
 from .llvm.kernel import Generator, Kernel, Memory
-from .llvm.matmul_plan import L2, MatmulSpec, plan
+from .llvm.matmul_plan import L2, MatmulSpec
 from .llvm.target import Target
-from .nodes import Extern, Shape
+from .nodes import Extern, Lowered, Shape
+from .tuning import tuned_plan
 
 # An epilogue, as llvm/matmul.py describes it; None: the results are stored.
 Epilogue: TypeAlias = Any
@@ -118,6 +119,15 @@ def _batch_strides(x: Read, shape: Shape, ndim: int) -> Shape:
     return (0,) * (ndim - len(own)) + own
 
 
+def products(lowered: Lowered) -> Iterator[MatmulSpec]:
+    """Yield the matrix products of a step as their kernels see them."""
+    for node in lowered.nodes:
+        if isinstance(node, Extern) and type(node.call.op).__name__ == "Matmul":
+            spec = matmul_spec(node)
+            if spec.dtype in ("float", "double") and spec.work:
+                yield spec.swapped() if spec.n == 1 else spec
+
+
 def _matmul(node: Extern, target: Target) -> Found | None:
     spec = matmul_spec(node)
     if spec.dtype not in ("float", "double") or not spec.work:
@@ -129,7 +139,7 @@ def _matmul(node: Extern, target: Target) -> Found | None:
 
 
 def _product(spec: MatmulSpec, buffers: tuple[int, ...], target: Target) -> Found:
-    chosen = plan(spec, target)
+    chosen = tuned_plan(spec, target)
 
     def write(name: str, epilogue: Epilogue) -> list[Kernel]:
         ahead = epilogue.ahead if epilogue is not None and _is_large(spec) else None

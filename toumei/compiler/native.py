@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import OpIndexError
 from ..op import Array
-from . import externs
+from . import externs, tuning
 from .checks import told
 from .fuse import fuse
 from .graph import Call, Graph
@@ -27,6 +27,7 @@ from .llvm.ir import module
 from .llvm.program import Program, Step
 from .llvm.rowtile_shape import second_cache
 from .llvm.target import Target, host
+from .lower import lower
 from .plan import (
     ARENA,
     CONSTANT,
@@ -40,6 +41,7 @@ from .plan import (
     Planner,
     View,
 )
+from .tiles import tiled
 
 PATIENCE = 1.0  # seconds after which a message says what takes so long
 
@@ -52,6 +54,7 @@ class Native:
         target: the processor; None: this one.
         kept: whether to look for it on disk, and to keep it there.
         exact: whether convolutions are plain sums of products, never Winograd's.
+        tune: time some ways to compute each matrix product first, unless that is known.
     """
 
     def __init__(
@@ -61,10 +64,13 @@ class Native:
         *,
         kept: bool = True,
         exact: bool = False,
+        tune: bool = False,
     ) -> None:
         self.target = target or host()
         self.graph, self.exact = graph, exact
         self.planner: Planner | None = None  # how it was built, if it was
+        if tune:
+            tuning.tune(externs.products(tiled(lower(graph), graph.constants)), self.target)
         key = digest(graph, self.target, exact) if kept else ""
         found = load_plan(key) if kept else None
         if found is None:
@@ -291,7 +297,9 @@ def digest(graph: Graph, target: Target, exact: bool) -> str:
 
     Constants count with their elements, as the compiler may build them in.
     """
-    h = hashlib.sha256(f"{_compiler()} {target.name} {second_cache()} {exact}".encode())
+    h = hashlib.sha256(
+        f"{_compiler()} {target.name} {second_cache()} {exact} {tuning.fingerprint()}".encode()
+    )
     for v, array in graph.constants.items():
         h.update(f"{v} {array.dtype} {array.shape}".encode())
         h.update(np.ascontiguousarray(array).tobytes())
