@@ -56,7 +56,7 @@ def test_train_writes_its_files(run: pathlib.Path) -> None:
     ]  # fmt: skip
     assert summary["recipe"] == "mlp" and summary["parameters"] == 669_706
     assert 0.5 < summary["value"] <= 1 and summary["epochs"] == 1
-    assert summary["compiled"] is False and summary["version"] == tm.__version__
+    assert summary["compiled"] is True and summary["version"] == tm.__version__
     assert set(tm.load(run / "model.safetensors")) >= {"hidden.0.weight", "output.bias"}
 
 
