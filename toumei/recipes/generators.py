@@ -254,5 +254,5 @@ def _plot_shares(of: dict[str, Any], folder: pathlib.Path) -> None:
         ax.bar(places, 100 * values, width, label=name, color=COLOURS[k])
     ax.set(xlabel="digit, as the judge reads it", ylabel="% of the images", xticks=range(10))
     ax.grid(axis="x", visible=False)
-    ax.legend(loc="upper right", frameon=False, fontsize="small")  # "best" is slow with long curves
+    ax.legend(frameon=False, fontsize="small")
     save_figure(figure, folder / "classes.png")

@@ -7,6 +7,7 @@ import math
 import os
 import textwrap
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,9 @@ def save_figure(figure: Figure, path: Path) -> None:
         raise ToumeiError(
             f"{os.fspath(path)}: no picture can be a .{kind} file; there are {', '.join(known)}"
         )
-    figure.savefig(buffer, format=kind)
+    with warnings.catch_warnings():  # on a busy machine matplotlib finds itself slow, and says so
+        warnings.filterwarnings("ignore", "Creating legend with loc", UserWarning)
+        figure.savefig(buffer, format=kind)
     write_whole(path, buffer.getvalue())
 
 
