@@ -7,7 +7,7 @@ a function Graph -> Graph.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..debug import Place
 from ..op import Array, Op, Spec
@@ -57,10 +57,6 @@ class Graph:
     def wanted(self) -> tuple[int, ...]:
         """Return the values that outlive the step."""
         return (*self.results, *self.writes.values())
-
-    def with_calls(self, calls: Iterable[Call]) -> Graph:
-        """Return the same step computed by other calls."""
-        return replace(self, calls=tuple(calls))
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))

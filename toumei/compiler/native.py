@@ -26,6 +26,7 @@ from .llvm import cache
 from .llvm.ir import module
 from .llvm.program import Program, Step
 from .llvm.rowtile_shape import second_cache
+from .llvm.runtime import aligned
 from .llvm.target import Target, host
 from .lower import lower
 from .plan import (
@@ -249,10 +250,9 @@ class Arena:
     def at_least(self, size: int) -> int:
         """Return the address of so much memory, aligned to 128 bytes."""
         if self.memory.size < size or not self.base:
-            raw = np.zeros(size + 128, np.uint8)
-            start = -raw.ctypes.data % 128
+            raw, self.base = aligned(size)
+            start = self.base - raw.ctypes.data
             self.memory = raw[start : start + size]
-            self.base = raw.ctypes.data + start
         return self.base
 
 

@@ -111,10 +111,6 @@ class Code:
         self.lines.append(f"{name}:")
         self.here = name
 
-    def comment(self, text: str) -> None:
-        """Write a remark into the IR."""
-        self.lines.append(f"  ; {text}")
-
     # --- constants ---
 
     def const(self, kind: str, value: float) -> Value:
