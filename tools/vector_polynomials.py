@@ -123,6 +123,27 @@ EXP = (lambda x: (mp.expm1(x) - x) / x**2, lambda x: x**2 / mp.expm1(x))
 COS = (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, lambda z: z**2 / mp.cos(mp.sqrt(z)))
 ERF = (lambda z: odd(mp.erf)[0](z) - 1, odd(mp.erf)[1])
 LOG_ERFC = (lambda a: mp.log(mp.erfc(a)), lambda a: mp.erfc(a) / mp.erf(a))
+END = 8  # where the eighth roots vanish
+
+
+def normal_tail(a: mpf) -> mpf:
+    """Return Φ(−a) of the normal distribution."""
+    return mp.erfc(a / mp.sqrt(2)) / 2
+
+
+def gelu_slope(a: mpf) -> mpf:
+    """Return gelu's derivative at −a: Φ(−a) − a·φ(a)."""
+    return normal_tail(a) - a * mp.npdf(a)
+
+
+SLOPE_ROOT = mp.findroot(gelu_slope, 0.75)
+
+
+def slope_line(a: mpf) -> mpf:
+    """Return the line that has gelu's derivative at 0 and its root."""
+    return (1 - a / SLOPE_ROOT) / 2
+
+
 LOW, HIGH = -0.2929, 0.4143  # √½ − 1, √2 − 1
 
 # name: (what it stands for, {type: (function and weight, interval)})
@@ -176,6 +197,18 @@ RATIOS = {
     "TANH": ("(tanh s)/s = P/Q of z = s², s ≤ 9.1", odd(mp.tanh), (0, 9.1**2), 6, 4),
 }
 
+# name: (what it stands for, function, weight of its error, terms).  The tail's is between absolute
+# and relative; the slope's is absolute, but for a little more where it vanishes.
+EIGHTH_ROOTS = {
+    "NORMAL_TAIL": ("Φ(−a)^⅛", normal_tail, lambda a: normal_tail(a) ** -0.25, 9),
+    "GELU_SLOPE": (
+        "((Φ(−a) − a·φ(a))/(½ − a·k))^⅛, k = 1/(2·root)",
+        lambda a: gelu_slope(a) / slope_line(a),
+        lambda a: abs(slope_line(a)) + mpf("1e-3"),
+        10,
+    ),
+}
+
 # name: (what it stands for, the number, {type: bits of its parts})
 SPLITS = {
     "PI": (
@@ -204,6 +237,19 @@ def smallest(kind: str, pair: tuple[Function, Function], span: tuple[float, floa
         if worst < GOAL[kind]:
             return p
     raise ValueError("no polynomial of fewer than 40 terms will do")
+
+
+def eighth_root(f: Function, weight: Function, terms: int) -> tuple[list[mpf], mpf]:
+    """Return R, R⁸ = f from 0 to `END`, where R is 0, and the largest weighted error of R⁸."""
+
+    def part(a: mpf) -> mpf:
+        return mp.root(f(a), 8) / (1 - a / END)
+
+    def loss(a: mpf) -> mpf:
+        return 8 * f(a) / part(a) * weight(a)
+
+    p, _, worst = remez(part, loss, (0, END - 0.01), terms - 1, 0)
+    return [c - d / END for c, d in zip([*p, 0], [0, *p], strict=True)], worst
 
 
 def polished(
@@ -263,6 +309,10 @@ def main() -> None:
         tables = zip(("ABOVE", "BELOW"), (p, q), strict=True)
         lines = [f"{name}_{t}: Table = {{\n{written('float', c)}}}" for t, c in tables]
         print(f"# {what}, relative error {mp.nstr(worst, 2)}\n" + "\n".join(lines) + "\n")
+    for name, (what, f, weight, terms) in EIGHTH_ROOTS.items():
+        p, worst = eighth_root(f, weight, terms)
+        table = f"{name}: Table = {{\n{written('float', p)}}}\n"
+        print(f"# {what}, 0 ≤ a ≤ {END}; weighted error of the power {mp.nstr(worst, 2)}\n{table}")
     for name, (what, value, kinds) in SPLITS.items():
         texts = [written(kind, leading_parts(value, bits)) for kind, bits in kinds.items()]
         print(f"# {what}\n{name}: Table = {{\n{''.join(texts)}}}\n")

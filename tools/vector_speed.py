@@ -26,8 +26,8 @@ NUMPY = {
     "log10": np.log10, "log1p": np.log1p, "sin": np.sin, "cos": np.cos, "tan": np.tan,
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh,
     "tanh": np.tanh, "asinh": np.arcsinh, "atanh": np.arctanh, "sigmoid": None, "softplus": None,
-    "erf": None, "erfc": None, "gelu": None, "pow": np.power, "fmod": np.fmod,
-    "remainder": np.remainder,
+    "erf": None, "erfc": None, "gelu": None, "gelu_slope": None,
+    "pow": np.power, "fmod": np.fmod, "remainder": np.remainder,
 }  # fmt: skip
 ELEMENT = {"float32": "float", "float64": "double"}
 BINARY = ("pow", "fmod", "remainder")

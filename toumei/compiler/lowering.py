@@ -21,6 +21,7 @@ from .scalar import Scalars
 
 CHEAP = 4  # arithmetic that is rather done twice than stored, if it reads one large value
 LONGEST = 64  # of an expression, in functions
+_SLOWER = {"exp", "log", "tanh", "erf", "sin", "cos", "pow", "sigmoid", "gelu", "gelu_slope"}
 _SLOW = {"add": 1, "sub": 1, "mul": 1, "neg": 1, "where": 1, "cast": 1, "max": 1, "min": 1}
 
 
@@ -117,7 +118,7 @@ class Lowering:
             return 0
         if id(e) not in self.costs:
             own = _SLOW.get(e.name, 2)
-            if e.name in ("exp", "log", "tanh", "erf", "sin", "cos", "pow", "sigmoid"):
+            if e.name in _SLOWER:
                 own = 8
             self.costs[id(e)] = (e, own + sum(map(self.cost, e.args)))
         return self.costs[id(e)][1]
