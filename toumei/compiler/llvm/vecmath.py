@@ -8,7 +8,8 @@ logarithms, powers), vectrig (trigonometric and hyperbolic), vecerror (erf, gelu
 (rounding, limits, remainders); the polynomials are made by tools/vector_polynomials.py.
 
 Largest errors seen, in units of the last place: 3; but 4 of tan, 6 of erfc in float64, and of tanh
-in float32 5, or 6 without fused multiply-add (both from |x| = 2 on).  In float32 gelu is off by up to 2.6e-7·|x|, and its slope by 2e-7.
+in float32 5, or 6 without fused multiply-add (both from |x| = 2 on).  gelu in float32 is off by
+up to 2.6e-7·|x|, its slope by 2e-7.
 
 The C library is called lane by lane by pow in float64, by sin, cos and tan from 100 000 on, and by
 remainders whose quotient has more bits than a mantissa.  Subnormal numbers may count as zero.
