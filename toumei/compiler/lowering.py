@@ -141,9 +141,9 @@ class Lowering:
         return len(large) <= 1 and not any(self._is_product(w, size) for w, _ in large)
 
     def _is_product(self, v: int, size: int) -> bool:
-        """Tell whether a value of some size is a matrix product that is read once."""
+        """Tell whether a value of some size is a matrix product, of several columns, read once."""
         maker = self.makers.get(v)
-        if maker is None or type(maker.op).__name__ != "Matmul":
+        if maker is None or type(maker.op).__name__ != "Matmul" or self.shape(v)[-1] == 1:
             return False
         return self.readers[v] == 1 and self.specs[v].size == size
 
