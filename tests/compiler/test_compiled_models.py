@@ -160,6 +160,60 @@ def test_bias_and_activation_belong_to_the_product() -> None:
     assert kernel.host is not None and kernel.members
 
 
+def test_views_of_a_product_and_its_bias_are_read_in_place() -> None:
+    def parts(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        first, second = F.linear(x, w, b).chunk(2, -1)
+        return first @ second.mT
+
+    made = kernels_of(parts, tm.randn(6, 33, 20), tm.randn(34, 20), tm.randn(34))
+    assert len(made) == 2 and all(k.host is not None for k in made)
+
+
+def test_heads_are_written_by_the_product() -> None:
+    def heads(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        y = F.linear(x, w, b).unflatten(-1, (4, 8)).transpose(1, 2) * 0.5
+        return y @ y.mT
+
+    made = kernels_of(heads, tm.randn(3, 9, 20), tm.randn(32, 20), tm.randn(32))
+    assert len(made) == 2 and all(k.host is not None for k in made)
+
+
+def test_the_gradient_of_a_transposed_factor_is_a_product_turned() -> None:
+    def step(x: Tensor, w: Tensor, g: Tensor) -> Any:
+        return tm.autograd.grad((x @ w.mT * g).sum(), [w])
+
+    for batch in ((), (3,)):
+        w = tm.randn(*batch, 7, 5).requires_grad_()
+        compiled = check(step, tm.randn(*batch, 6, 5), w, tm.randn(*batch, 6, 7))
+        last = executor(compiled).graph.calls[-1]
+        assert type(last.op).__name__ == "Matmul"
+
+
+PARTS: dict[str, tuple[Callable[[Tensor], tuple[Tensor, ...]], bool]] = {
+    "columns": (lambda x: (x[:, :5], x[:, 5:7], x[:, 7:]), True),
+    "a gap": (lambda x: (x[:, :5], x[:, 7:]), True),
+    "an overlap": (lambda x: (x[:, :5], x[:, 4:]), False),
+    "rows and columns": (lambda x: (x[:3, :5], x[3:], x[:3, 5:].mT), True),
+    "a step": (lambda x: (x[:, ::2], x[:, 1::2]), False),
+    "all": (lambda x: (x[:, :5], x[:, 5:], x), False),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_gradients_of_parts_become_one_value(name: str) -> None:
+    take, together = PARTS[name]
+
+    def step(x: Tensor) -> Any:
+        parts = [(part * part).exp() for part in take(x)]
+        return tm.autograd.grad(parts, [x], [tm.ones_like(part) for part in parts])
+
+    added = [
+        m for k in kernels_of(step, tm.randn(6, 9).requires_grad_())
+        for m in k.members if m.node.shape == (6, 9) and "add" in str(m.node.expr)
+    ]  # fmt: skip
+    assert bool(added) != together
+
+
 def test_optimizers_update_weights_within_the_products_of_their_gradients() -> None:
     model = nn.Sequential(nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 10))
     optimizer = optim.Adam(model.parameters())

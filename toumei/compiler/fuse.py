@@ -12,12 +12,12 @@ there when the kernel has ended.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 from .axes import Mapping, Match, Sizes, match, merge, same_shape
-from .expr import Const, Read, leaves
+from .expr import Const, Expr, Read, leaves, rewrite
 from .lowering import order_of
 from .nodes import Compute, Extern, Lowered, Node, Tile
 
@@ -178,6 +178,8 @@ class Fusion:
         if isinstance(node, Compute):
             for i in self._candidates(node):
                 if self._join(self.kernels[i], node):
+                    return i
+                if self.kernels[i].host is not None and self._join(self.kernels[i], joined(node)):
                     return i
             self.kernels.append(self._begin(node))
         else:
@@ -399,6 +401,26 @@ class Fusion:
         kernel.domain = tuple(kernel.domain[i] for i in turned)
         kernel.rows, kernel.columns = None, (0, n - a)
         return kernel
+
+
+def joined(node: Compute) -> Compute:
+    """Return a node with those dims joined that all accesses pass through as through one.
+
+    So the columns of a product are a single dim again, which a view may have cut into heads.
+    """
+    if node.how:
+        return node
+    order = sorted(range(len(node.shape)), key=lambda d: -node.out.strides[d])
+    found = [e for e in (node.out, *leaves(node.expr)) if not isinstance(e, Const)]
+    shape, walks = merge(
+        [node.shape[d] for d in order], [[e.strides[d] for d in order] for e in found]
+    )
+    strides = {id(e): walk for e, walk in zip(found, walks, strict=True)}
+    change: Callable[[Any], Expr] = lambda e: (  # noqa: E731
+        replace(e, strides=strides[id(e)]) if id(e) in strides else e
+    )
+    out = replace(node.out, strides=strides[id(node.out)])
+    return replace(node, out=out, shape=shape, expr=rewrite(node.expr, change))
 
 
 def _starts(cuts: tuple[Sizes, ...]) -> list[int]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
-from ..op import Op, Spec
+from ..op import Op, Spec, View
 from .checks import known_before
 from .expr import Apply, Const, Expr, Read, broadcast, dense, leaves, view
 from .graph import Call, Graph
@@ -22,6 +22,7 @@ from .scalar import Scalars
 CHEAP = 4  # arithmetic that is rather done twice than stored, if it reads one large value
 LONGEST = 64  # of an expression, in functions
 _SLOWER = {"exp", "log", "tanh", "erf", "sin", "cos", "pow", "sigmoid", "gelu", "gelu_slope"}
+Parts: TypeAlias = tuple[tuple[Box, Expr], ...]  # of a value: regions, and what is there
 _SLOW = {"add": 1, "sub": 1, "mul": 1, "neg": 1, "where": 1, "cast": 1, "max": 1, "min": 1}
 
 
@@ -41,6 +42,7 @@ class Lowering:
         self.uses = {v: len(calls) for v, calls in graph.users().items()}
         for v in graph.wanted():
             self.uses[v] = self.uses.get(v, 0) + 1
+        self.readers = _readers(graph)
         self.checked = known_before(graph)  # labels among these are in range
         self.homes: dict[int, int] = {}
         for state, v in graph.writes.items():
@@ -124,7 +126,10 @@ class Lowering:
         return self.costs[id(e)][1]
 
     def _is_cheap(self, v: int) -> bool:
-        """Tell whether a value is rather computed by each of its readers."""
+        """Tell whether a value is rather computed by each of its readers.
+
+        A product's only reader is not: instead of the product, its kernel stores that.
+        """
         e = self.exprs[v]
         if self.cost(e) > CHEAP:
             return False
@@ -134,7 +139,14 @@ class Lowering:
             for r in leaves(e)
             if isinstance(r, Read) and 4 * _spread_over(r, shape) > size
         }
-        return len(large) <= 1
+        return len(large) <= 1 and not any(self._is_product(w, size) for w, _ in large)
+
+    def _is_product(self, v: int, size: int) -> bool:
+        """Tell whether a value of some size is a matrix product, of several columns, read once."""
+        maker = self.makers.get(v)
+        if maker is None or type(maker.op).__name__ != "Matmul" or self.shape(v)[-1] == 1:
+            return False
+        return self.readers[v] == 1 and self.specs[v].size == size
 
     def store(self, v: int, order: Sequence[int] | None = None) -> Read:
         """Give a value memory, if it has none, and return its elements there.
@@ -278,6 +290,18 @@ class Lowering:
         return number
 
 
+def _readers(graph: Graph) -> dict[int, int]:
+    """Return how many calls read each value, or views of it, that aren't views themselves."""
+    found = dict.fromkeys(graph.specs, 0)
+    for v in graph.wanted():
+        found[v] += 1
+    for call in reversed(graph.calls):
+        readers = found[call.outputs[0]] if isinstance(call.op, View) else 1
+        for v in dict.fromkeys(call.inputs):
+            found[v] += readers
+    return found
+
+
 def _access(r: Read) -> tuple[tuple[int, ...], int]:
     return r.strides, r.offset
 
@@ -296,7 +320,7 @@ def _lies(e: Read, shape: Shape, order: Sequence[int]) -> bool:
 class Assembly:
     """A value that is put together: its regions, and the expression around them."""
 
-    def __init__(self, base: Expr | None, parts: tuple[tuple[Box, Expr], ...]) -> None:
+    def __init__(self, base: Expr | None, parts: Parts) -> None:
         self.base, self.parts = base, parts
 
     def order(self, ndim: int) -> tuple[int, ...] | None:

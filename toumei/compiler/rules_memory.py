@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..op import REGISTRY
+from ..op import REGISTRY, Spec
 from .expr import Const, Expr, Read, broadcast, reshape, view
 from .graph import Call
-from .lowering import Lowering, layout, order_of, rule
+from .lowering import Lowering, Parts, layout, order_of, rule
 from .nodes import Extern, Shape
 from .regions import Box, box_of
+from .rules_elements import elementwise
 
 
 @rule("ViewScatter")
@@ -53,6 +54,26 @@ def _overwritten(low: Lowering, call: Call, fresh: Expr, take: Callable[[Any], A
     assert isinstance(part, Read)
     low.compute(part, inner, fresh, call, over=True)
     return memory
+
+
+@rule("Add")
+def add(low: Lowering, call: Call) -> Expr | None:
+    """A sum; that of regions of zeros which don't overlap is put together from both."""
+    (out,) = call.outputs
+    first, second = (_scattered(low, v, low.specs[out]) for v in call.inputs)
+    if first is None or second is None or any(b.overlaps(c) for b, _ in first for c, _ in second):
+        return elementwise(low, call)
+    for v in call.inputs:
+        del low.pending[v]
+    low.assemble(out, Const(0, low.specs[out].dtype), [*first, *second])
+    return None
+
+
+def _scattered(low: Lowering, v: int, spec: Spec) -> Parts | None:
+    """Return the regions of a value that is zero elsewhere, if nobody else reads it."""
+    found = low.pending.get(v) if low.uses[v] == 1 and low.specs[v] == spec else None
+    zero = found is not None and isinstance(found.base, Const) and found.base.value == 0
+    return found.parts if found is not None and zero else None
 
 
 @rule("Cat")
