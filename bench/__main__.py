@@ -13,6 +13,8 @@ from typing import Any
 import click
 import numpy as np
 
+from toumei.machine import cpu_name
+
 from . import measure, report, sides
 from .measure import Plan, Result
 from .peak import Peak
@@ -104,7 +106,7 @@ def main(
         versions = _versions(ready, threads)
         compiled = ours.mode == "compiled"
         found = report.document(results, plan, peak, versions, absent, compiled)
-        target = path or (RESULTS / f"{report.slug(report.cpu())}.json" if complete else None)
+        target = path or (RESULTS / f"{report.slug(cpu_name())}.json" if complete else None)
         _save(found, titles, target)
     sys.exit(1 if problems else 0)
 

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toumei.machine import cpu_name
+
 from .flops import FLOPS
 from .measure import TOLERANCE, Plan, Result
 from .peak import Peak
@@ -65,15 +67,6 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", text.lower())).strip("-")
 
 
-def cpu() -> str:
-    """Return the processor's name, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def document(
     results: Results,
     plan: Plan,
@@ -84,7 +77,7 @@ def document(
 ) -> dict[str, Any]:
     """Return all that was measured, as what a JSON file can hold."""
     return {
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.platform()},
+        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
         "python": sys.version.split()[0],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "threads": plan.threads,

@@ -351,6 +351,27 @@ def _label(run: pathlib.Path, runs: tuple[pathlib.Path, ...]) -> str:
 
 
 @main.command()
+@click.argument("runs", nargs=-1, type=RUN)
+@click.option("--out", default="report.html", show_default=True, help="The page's file.")
+def report(runs: tuple[pathlib.Path, ...], out: str) -> None:
+    """Write one HTML page about RUNS: figures, curves, pictures, numbers.
+
+    Without RUNS it is about all finished ones in the folder runs/. The page is a single file that
+    needs no network: it can be mailed.
+
+    \b
+    Examples:
+        toumei report
+        toumei report runs/a runs/b --out compared.html
+    """
+    from .recipes.page import write_page
+
+    found = runs or tuple(sorted(p.parent for p in pathlib.Path("runs").glob("*/summary.json")))
+    write_page(found, out)
+    click.echo(f"wrote {out}: {len(found)} runs")
+
+
+@main.command()
 @click.argument("run", type=RUN)
 @click.option("--data-dir", type=FOLDER, help="Where the full data sets are now.")
 def evaluate(run: pathlib.Path, data_dir: str | None) -> None:

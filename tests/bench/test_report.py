@@ -15,6 +15,7 @@ from bench.__main__ import main
 from bench.measure import Plan, Result
 from bench.peak import Peak
 from bench.picture import draw
+from toumei.machine import cpu_name
 
 TITLES = {"toumei": "Toumei", "torch": "PyTorch", "jax": "JAX"}
 PEAK = Peak(200.0, 20.0)
@@ -97,7 +98,7 @@ def test_the_file_and_the_picture(tmp_path: Path) -> None:
 
 
 def test_a_name_of_a_machine() -> None:
-    assert report.slug(report.cpu())
+    assert report.slug(cpu_name())
     assert report.slug("AMD EPYC 9R14 (TM)") == "amd-epyc-9r14"
 
 

@@ -200,7 +200,7 @@ def test_mnist_is_found_in_other_places(tiny: Path, sub: str) -> None:
 
 def test_load_mnist_says_what_it_took(tiny: Path, tmp_path: Path) -> None:
     splits = load_mnist(tiny, ToTensor())
-    assert splits.title == f"MNIST, full set (60,000 + 10,000) from {tiny / 'mnist'}"
+    assert splits.title == "MNIST, full set (60,000 + 10,000)"
     assert (len(splits.train), splits.test.train) == (6, False)  # type: ignore[attr-defined]
     sample = load_mnist(tmp_path / "nothing")
     assert sample.title == "MNIST sample (8,000 + 2,000), embedded"

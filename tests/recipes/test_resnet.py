@@ -59,7 +59,7 @@ def test_photographs_are_taken_where_they_are(
     monkeypatch.setitem(KNOWN, "cifar10", photographs(folder))
     recipe = find("resnet")
     data = recipe.data(Options(data_dir=str(tmp_path)))
-    assert data.text == f"CIFAR-10 (100 + 20) from {folder}"
+    assert data.text == "CIFAR-10 (100 + 20)"
     assert (len(data.train), len(data.validation), len(data.test)) == (90, 10, 20)
     assert data.facts["shape"] == [3, 32, 32] and data.facts["classes"][3] == "cat"
     assert data.target == 0.9125 and recipe.example(data.facts) == ((1, 3, 32, 32),)

@@ -22,8 +22,9 @@ from .scalar import Scalars
 CHEAP = 4  # arithmetic that is rather done twice than stored, if it reads one large value
 LONGEST = 64  # of an expression, in functions
 _SLOWER = {"exp", "log", "tanh", "erf", "sin", "cos", "pow", "sigmoid", "gelu", "gelu_slope"}
-Parts: TypeAlias = tuple[tuple[Box, Expr], ...]  # of a value: regions, and what is there
 _SLOW = {"add": 1, "sub": 1, "mul": 1, "neg": 1, "where": 1, "cast": 1, "max": 1, "min": 1}
+
+Parts: TypeAlias = tuple[tuple[Box, Expr], ...]  # of a value: regions, and what is there
 
 
 class Lowering:

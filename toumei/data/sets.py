@@ -323,7 +323,7 @@ def load_mnist(root: Root = None, transform: Function | None = None) -> Splits:
     if folder is None:
         title = "MNIST sample (8,000 + 2,000), embedded"
         return Splits(MNISTSample(True, transform), MNISTSample(False, transform), title)
-    title = f"MNIST, full set (60,000 + 10,000) from {folder}"
+    title = "MNIST, full set (60,000 + 10,000)"
     return Splits(MNIST(root, True, transform), MNIST(root, False, transform), title)
 
 

@@ -61,7 +61,7 @@ def load_text(root: str | os.PathLike[str] | None = None, name: str | None = Non
     if folder is None or name == "moby-dick":
         return Text(embedded_text(), "Moby-Dick (Melville, 1851), embedded")
     content = read_checked(known, folder, known.files[0].name)
-    return Text(content.decode("utf-8"), f"tinyshakespeare, from {folder}")
+    return Text(content.decode("utf-8"), "tinyshakespeare")
 
 
 class Parts(NamedTuple):

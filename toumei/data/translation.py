@@ -64,7 +64,7 @@ def load_multi30k(root: Root = None, source: str = "de", target: str = "en") -> 
         return content.decode("utf-8").rstrip("\n").split("\n")
 
     pairs = [list(zip(lines(p, source), lines(p, target), strict=True)) for p in _PARTS]
-    title = f"Multi30k, {source} to {target}, from {folder}"
+    title = f"Multi30k, {source} to {target}"
     return Corpus(pairs[0], pairs[1], pairs[2], title, "word")
 
 

@@ -48,7 +48,7 @@ def load_images(name: str, root: str | None) -> Splits:
     title = KNOWN[name].title.partition(":")[0]
     folder = locate(KNOWN[name], root)
     form = " as JPEGs" if folder and packed_file(KNOWN[name], folder) else ""
-    return Splits(train, test, f"{title} ({len(train):,} + {len(test):,}){form} from {folder}")
+    return Splits(train, test, f"{title} ({len(train):,} + {len(test):,}){form}")
 
 
 class ImageClassifier(Recipe):

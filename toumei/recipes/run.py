@@ -15,6 +15,7 @@ from ..errors import LoadError, ToumeiError
 from ..io.checkpoint import load_checkpoint
 from ..io.files import write_whole
 from ..io.safetensors import load, save
+from ..machine import describe_machine
 from ..train.callbacks import BestModel, Callback, Checkpoint, HistoryLog, LossPlot
 from ..train.history import History
 from .recipe import Facts, Options, Recipe, budget_of, hold_out
@@ -125,19 +126,42 @@ class Run:
 
         return {
             "recipe": self.recipe.name,
+            "title": self.recipe.title,
+            "command": command(self.recipe, self.options),
             "preset": self.options.preset,
             "metric": f"test {self.recipe.metric}",
             "value": round(value, 6),
             "target": self.data.target,
             "mode": self.recipe.mode,
+            "source": self.recipe.source,
             "epochs": self.trainer.epoch,
             "seconds": round(self.trainer.seconds, 2),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "data": self.data.text,
             "seed": self.options.seed,
             "compiled": self.trainer.compiles,
+            "machine": describe_machine(),
             "version": __version__,
         }
+
+
+def command(recipe: Recipe, options: Options) -> str:
+    """Return the command that trains so again; where the data are is not part of it."""
+    words = ["toumei train", recipe.name]
+    if options.preset != Options.preset:
+        words.append(f"--{options.preset}")
+    if options.compile is not None:
+        words.append("--compile" if options.compile else "--no-compile")
+    given = {
+        "data": options.dataset,
+        "epochs": options.epochs,
+        "batch-size": options.batch_size,
+        "lr": options.lr,
+        "samples": options.samples,
+        "seed": options.seed or None,
+    }
+    words += [f"--{name} {value}" for name, value in given.items() if value is not None]
+    return " ".join(words)
 
 
 @dataclass(frozen=True)
