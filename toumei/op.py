@@ -80,6 +80,11 @@ class Spec:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
 
 
+def repeated_zero(spec: Spec) -> Array:
+    """Return zeros of a shape and dtype, to be read only: one lies in memory, for all of them."""
+    return np.broadcast_to(np.zeros((), spec.dtype), spec.shape)
+
+
 class Case(NamedTuple):
     """An op and arrays to call it with: what the generated tests run."""
 
@@ -398,8 +403,7 @@ class View(Op):
     is_view: ClassVar[bool] = True
 
     def infer(self, x: Spec) -> Spec:
-        ghost = np.broadcast_to(np.zeros((), x.dtype), x.shape)  # a shape without memory
-        return Spec(self.forward(np, ghost).shape, x.dtype)
+        return Spec(self.forward(np, repeated_zero(x)).shape, x.dtype)
 
 
 class Contraction(Op):

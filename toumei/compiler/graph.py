@@ -62,6 +62,13 @@ class Graph:
         return "\n".join(_lines(self))
 
 
+def once(array: Array) -> Array:
+    """Return an array without its repetitions: of what a broadcast repeats the first."""
+    if 0 not in array.strides:
+        return array
+    return array[tuple([slice(None) if stride else slice(1) for stride in array.strides])]
+
+
 def _lines(graph: Graph) -> Iterable[str]:
     for role, values in (
         ("input", graph.inputs),

@@ -21,7 +21,7 @@ from ..op import Array
 from . import externs, tuning
 from .checks import told
 from .fuse import fuse
-from .graph import Call, Graph
+from .graph import Call, Graph, once
 from .llvm import cache
 from .llvm.ir import module
 from .llvm.program import Program, Step
@@ -116,11 +116,11 @@ class Native:
         """Make the arena, and the table of the kernels' buffers."""
         plan = self.plan
         self.flags = np.zeros(max(1, len(plan.flagged)), np.int64)
-        self.constants = {v: np.ascontiguousarray(a) for v, a in self.graph.constants.items()}
+        self.constants: dict[int, Array] = {}  # those that the plan reads
         spaces = {FLAGS: self.flags.ctypes.data}
-        at = {v: a.ctypes.data for v, a in self.constants.items()}
         fixed = [
-            at[p.number] if p.space == CONSTANT else spaces.get(p.space, 0) for p in plan.table
+            _address(self._constant(p.number)) if p.space == CONSTANT else spaces.get(p.space, 0)
+            for p in plan.table
         ]
         self.table = np.array(fixed or [0], np.int64) + ([p.byte for p in plan.table] or 0)
         moving = [(i, p.number) for i, p in enumerate(plan.table) if p.space == GIVEN]
@@ -138,12 +138,18 @@ class Native:
         self.results = [(shape, np.dtype(dtype)) for shape, dtype in plan.results]
         self.input_dtypes = [self.graph.specs[v].dtype for v in self.graph.inputs]
 
+    def _constant(self, number: int) -> Array:
+        """Return a constant's elements, laid out without gaps."""
+        if number not in self.constants:
+            self.constants[number] = np.ascontiguousarray(self.graph.constants[number])
+        return self.constants[number]
+
     def _array(self, view: View) -> Array:
         """Return a view's elements."""
         place = view.place
         owners: dict[str, Callable[[], Array]] = {
             ARENA: lambda: _arena.memory,
-            CONSTANT: lambda: self.constants[place.number],
+            CONSTANT: lambda: self._constant(place.number),
             GIVEN: lambda: self.current[place.number],
             NOWHERE: lambda: np.empty(view.shape, view.dtype),  # it has no elements
         }
@@ -301,8 +307,9 @@ def digest(graph: Graph, target: Target, exact: bool) -> str:
         f"{_compiler()} {target.name} {second_cache()} {exact} {tuning.fingerprint()}".encode()
     )
     for v, array in graph.constants.items():
-        h.update(f"{v} {array.dtype} {array.shape}".encode())
-        h.update(np.ascontiguousarray(array).tobytes())
+        elements = once(array)
+        h.update(f"{v} {array.dtype.str} {array.shape} {elements.shape}".encode())
+        h.update(elements.tobytes())
     for line in _lines(graph):
         h.update(line.encode())
     return h.hexdigest()

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..device import sized
 from ..errors import OpError, OpIndexError
-from ..op import Array, Case, Refused, RefusedIndex, Spec, View, normal_dim, op
+from ..op import Array, Case, Refused, RefusedIndex, Spec, View, normal_dim, op, repeated_zero
 from ..op import broadcast_shapes as common_shape
 from ..tape import Value, apply, dims_of, spec_of
 from ..views import ViewScatter
@@ -148,7 +148,7 @@ class Slice(View):
             raise RefusedIndex(str(error)) from None
 
     def backward(self, gy: Tensor, x_spec: Spec) -> Tensor:
-        return apply(ViewScatter(self), np.zeros(x_spec.shape, x_spec.dtype), gy)
+        return apply(ViewScatter(self), repeated_zero(x_spec), gy)
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...op import Array, Random
-from ..graph import Call, Graph
+from ..graph import Call, Graph, once
 
 
 def merge_equal_calls(graph: Graph) -> Graph:
@@ -16,7 +16,7 @@ def merge_equal_calls(graph: Graph) -> Graph:
     constants: dict[int, Array] = {}
     known: dict[Hashable, Any] = {}
     for value, array in graph.constants.items():
-        key = (str(array.dtype), array.shape, array.tobytes())
+        key = (array.dtype, array.shape, once(array).shape, once(array).tobytes())
         same[value] = known.setdefault(key, value)
         constants.setdefault(same[value], array)
     calls: list[Call] = []
