@@ -31,6 +31,7 @@ gradient arrived.  The *kind* of an op (Elementwise, Reduction, View …) gives 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -175,7 +176,7 @@ class Op:
 
     def token(self) -> tuple[Any, ...]:
         """Return a hashable key, equal only for ops that compute the same bits."""
-        return (type(self).__name__, *(token(getattr(self, f)) for f in self.fields))
+        return (type(self).__name__, *[token(getattr(self, f)) for f in self.fields])
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
@@ -188,10 +189,15 @@ class Op:
         return iter(())
 
 
+_PLAIN = (int, str, bool, type(None))
+
+
 def token(value: Any) -> Any:
     """Return a canonical hashable form of a field: types and float bits count (2 is not 2.0)."""
-    if value is None or isinstance(value, bool | int | str | np.dtype):
-        return type(value).__name__, str(value)
+    if isinstance(value, _PLAIN):
+        return type(value).__name__, value
+    if isinstance(value, np.dtype):
+        return "dtype", value.str
     if isinstance(value, float):
         return "float", struct.pack("<d", value).hex()
     if isinstance(value, tuple | list):
@@ -281,7 +287,8 @@ def category(dtype: DType) -> int:
     return _CATEGORY[dtype.kind]
 
 
-def result_type(arguments: Sequence[tuple[DType, bool, bool]]) -> DType:
+@functools.lru_cache
+def result_type(arguments: tuple[tuple[DType, bool, bool], ...]) -> DType:
     """Return the common dtype of arguments, each given as (dtype, is 0-d, is a Python number).
 
     Tensors with dimensions decide; 0-d tensors, and after them numbers, count only if their
@@ -304,6 +311,8 @@ def result_type(arguments: Sequence[tuple[DType, bool, bool]]) -> DType:
 
 def broadcast_shapes(names: tuple[str, ...], shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
     """Return the shape that all `shapes` broadcast to; the refusal names the two that differ."""
+    if shapes and shapes.count(shapes[0]) == len(shapes):
+        return shapes[0]
     ndim = max(map(len, shapes), default=0)
     out = [1] * ndim
     owner = [0] * ndim

@@ -239,7 +239,7 @@ def _promote(op: Op, tensors: list[Any]) -> list[Any]:
     for t in group:
         if t._number is not None or t._data.dtype is not dtype:
             dtype = result_type(
-                [(t._data.dtype, t._data.shape == (), t._number is not None) for t in group]
+                tuple([(t._data.dtype, t._data.shape == (), t._number is not None) for t in group])
             )
             break
     if op.promote == "float" and dtype.kind != "f":

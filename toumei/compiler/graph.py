@@ -6,7 +6,7 @@ a function Graph -> Graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..debug import Place
@@ -60,6 +60,16 @@ class Graph:
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
+
+
+def leading_to(calls: Sequence[Call], values: set[int]) -> tuple[Call, ...]:
+    """Return the calls that some values need; what those read is added to the values."""
+    found: list[Call] = []
+    for call in reversed(calls):
+        if not values.isdisjoint(call.outputs):
+            values.update(call.inputs)
+            found.append(call)
+    return tuple(reversed(found))
 
 
 def once(array: Array) -> Array:

@@ -310,19 +310,20 @@ def digest(graph: Graph, target: Target, exact: bool) -> str:
         elements = once(array)
         h.update(f"{v} {array.dtype.str} {array.shape} {elements.shape}".encode())
         h.update(elements.tobytes())
-    for line in _lines(graph):
-        h.update(line.encode())
+    h.update(repr(_content(graph)).encode())
     return h.hexdigest()
 
 
-def _lines(graph: Graph) -> Iterator[str]:
+def _content(graph: Graph) -> tuple[Any, ...]:
+    """Return all of a graph but its constants, and where its calls come from, as plain values."""
     specs = graph.specs
-    for values in (graph.inputs, graph.states):
-        yield " ".join(f"{v}:{specs[v]}" for v in values)
-    for call in graph.calls:
-        outputs = " ".join(f"{v}:{specs[v]}" for v in call.outputs)
-        yield f"{call.op.token()} {call.inputs} {outputs}"
-    yield f"{graph.results} {sorted(graph.writes.items())}"
+
+    def described(values: Sequence[int]) -> list[tuple[int, str, tuple[int, ...]]]:
+        return [(v, specs[v].dtype.str, specs[v].shape) for v in values]
+
+    calls = [(c.op.token(), c.inputs, described(c.outputs)) for c in graph.calls]
+    outside = described(graph.inputs), described(graph.states)
+    return outside, calls, graph.results, sorted(graph.writes.items())
 
 
 @functools.cache

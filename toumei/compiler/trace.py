@@ -167,7 +167,8 @@ class Trace:
 
     def _new(self, spec: Spec) -> Symbol:
         number = len(self.specs)
-        self.specs[number] = Spec(spec.shape, spec.dtype, spec.weak)
+        plain = type(spec) is Spec
+        self.specs[number] = spec if plain else Spec(spec.shape, spec.dtype, spec.weak)
         return Symbol(spec, number, self)
 
     def _alias(self, symbol: Symbol, version: int) -> Symbol:
