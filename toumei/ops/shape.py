@@ -5,6 +5,7 @@ A view is changed with its base and the base with its views (`toumei.views`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ class Reshape(View):
 
 def full_shape(shape: tuple[int, ...], x: Spec) -> tuple[int, ...]:
     """Replace the one -1 in `shape` by the size that remains."""
-    known = int(np.prod([n for n in shape if n != -1], dtype=np.int64))
+    known = math.prod([n for n in shape if n != -1])
     if shape.count(-1) > 1 or any(n < -1 for n in shape):
         raise Refused(f"the shape {shape} has more than one size left open (-1), or a negative one")
     if -1 not in shape:
@@ -239,7 +240,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     if a > b:
         raise OpError(f"flatten({spec_of(input)}): dim {start_dim} comes after {end_dim}")
     shape = tuple(input.shape) or (1,)
-    merged = int(np.prod(shape[a : b + 1], dtype=np.int64))
+    merged = math.prod(shape[a : b + 1])
     return reshape(input, (*shape[:a], merged, *shape[b + 1 :]))
 
 

@@ -26,7 +26,7 @@ def merge_equal_calls(graph: Graph) -> Graph:
         earlier = known.get(made)
         if earlier is None or isinstance(call.op, Random):
             known[made] = call.outputs
-            calls.append(call if inputs == call.inputs else replace(call, inputs=inputs))
+            calls.append(call if inputs == call.inputs else call._replace(inputs=inputs))
         else:
             same.update(zip(call.outputs, earlier, strict=True))
     return replace(

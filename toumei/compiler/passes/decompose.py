@@ -39,7 +39,7 @@ def _split_up(trace: Trace, given: Sequence[Call], calls: list[Call], same: dict
     """Add some calls to `calls`, composites as what they are made of in the end."""
     for call in given:
         if not same.keys().isdisjoint(call.inputs):
-            call = replace(call, inputs=tuple([same.get(v, v) for v in call.inputs]))
+            call = call._replace(inputs=tuple([same.get(v, v) for v in call.inputs]))
         if _is_split(call):
             trace.calls = []
             results = _parts(trace, call)
