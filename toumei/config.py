@@ -6,6 +6,7 @@ One small object.  Grad mode and debug mode belong to a thread; the default dtyp
 from __future__ import annotations
 
 import contextvars
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,6 +90,18 @@ def untraced() -> Iterator[None]:
         yield
     finally:
         config.trace = before
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Put off the search for cycles of dead objects; while much is being built it finds few."""
+    searching = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if searching:
+            gc.enable()
 
 
 def run_quietly(function: Callable[..., T], *args: object) -> T:

@@ -16,6 +16,8 @@ from .op import Array, Op, Spec, call_text
 class Place:
     """Where an op was called: the user's line, and the modules around it, innermost first."""
 
+    __slots__ = ("backward", "modules", "where")
+
     def __init__(self) -> None:
         self.where = user_place()
         self.modules = list(reversed(config.modules))

@@ -31,7 +31,9 @@ gradient arrived.  The *kind* of an op (Elementwise, Reduction, View …) gives 
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar, dataclass_transform
@@ -65,7 +67,7 @@ class Spec:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spec) and self._key() == other._key()
@@ -78,6 +80,11 @@ class Spec:
 
     def __repr__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+def repeated_zero(spec: Spec) -> Array:
+    """Return zeros of a shape and dtype, to be read only: one lies in memory, for all of them."""
+    return np.broadcast_to(np.zeros((), spec.dtype), spec.shape)
 
 
 class Case(NamedTuple):
@@ -170,7 +177,7 @@ class Op:
 
     def token(self) -> tuple[Any, ...]:
         """Return a hashable key, equal only for ops that compute the same bits."""
-        return (type(self).__name__, *(token(getattr(self, f)) for f in self.fields))
+        return (type(self).__name__, *[token(getattr(self, f)) for f in self.fields])
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
@@ -183,10 +190,15 @@ class Op:
         return iter(())
 
 
+_PLAIN = (int, str, bool, type(None))
+
+
 def token(value: Any) -> Any:
     """Return a canonical hashable form of a field: types and float bits count (2 is not 2.0)."""
-    if value is None or isinstance(value, bool | int | str | np.dtype):
-        return type(value).__name__, str(value)
+    if isinstance(value, _PLAIN):
+        return type(value).__name__, value
+    if isinstance(value, np.dtype):
+        return "dtype", value.str
     if isinstance(value, float):
         return "float", struct.pack("<d", value).hex()
     if isinstance(value, tuple | list):
@@ -276,7 +288,8 @@ def category(dtype: DType) -> int:
     return _CATEGORY[dtype.kind]
 
 
-def result_type(arguments: Sequence[tuple[DType, bool, bool]]) -> DType:
+@functools.lru_cache
+def result_type(arguments: tuple[tuple[DType, bool, bool], ...]) -> DType:
     """Return the common dtype of arguments, each given as (dtype, is 0-d, is a Python number).
 
     Tensors with dimensions decide; 0-d tensors, and after them numbers, count only if their
@@ -299,6 +312,8 @@ def result_type(arguments: Sequence[tuple[DType, bool, bool]]) -> DType:
 
 def broadcast_shapes(names: tuple[str, ...], shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
     """Return the shape that all `shapes` broadcast to; the refusal names the two that differ."""
+    if shapes and shapes.count(shapes[0]) == len(shapes):
+        return shapes[0]
     ndim = max(map(len, shapes), default=0)
     out = [1] * ndim
     owner = [0] * ndim
@@ -398,8 +413,7 @@ class View(Op):
     is_view: ClassVar[bool] = True
 
     def infer(self, x: Spec) -> Spec:
-        ghost = np.broadcast_to(np.zeros((), x.dtype), x.shape)  # a shape without memory
-        return Spec(self.forward(np, ghost).shape, x.dtype)
+        return Spec(self.forward(np, repeated_zero(x)).shape, x.dtype)
 
 
 class Contraction(Op):

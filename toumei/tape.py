@@ -232,15 +232,19 @@ def spec_of(t: Value) -> Spec:
     return Spec(t._data.shape, t._data.dtype, t._number is not None)
 
 
+def common_type(tensors: Sequence[Value]) -> DType:
+    """Return the dtype that tensors, and numbers among them, are promoted to."""
+    given = [(t._data.dtype, t._data.shape == (), t._number is not None) for t in tensors]
+    return result_type(tuple(given))
+
+
 def _promote(op: Op, tensors: list[Any]) -> list[Any]:
     start = op.promote_from
     group = tensors[start:] if start else tensors
     dtype: DType = group[0]._data.dtype
     for t in group:
         if t._number is not None or t._data.dtype is not dtype:
-            dtype = result_type(
-                [(t._data.dtype, t._data.shape == (), t._number is not None) for t in group]
-            )
+            dtype = common_type(group)
             break
     if op.promote == "float" and dtype.kind != "f":
         dtype = get_default_dtype()

@@ -7,6 +7,7 @@ what a tensor is by itself: its data, its place in the graph, and how it prints.
 from __future__ import annotations
 
 import builtins
+import math
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -33,7 +34,7 @@ class Size(tuple[int, ...]):
 
     def numel(self) -> int:
         """Return the number of elements."""
-        return int(np.prod(self, dtype=np.int64))
+        return math.prod(self)
 
     def __repr__(self) -> str:
         return f"Size([{', '.join(map(str, self))}])"

@@ -15,7 +15,7 @@ import numpy as np
 
 from .config import config
 from .errors import GradError, OpError, OpTypeError
-from .op import Array, Case, Op, Refused, Spec, View, broadcast_shapes, category, op
+from .op import Array, Case, Op, Refused, Spec, View, broadcast_shapes, category, op, repeated_zero
 from .tape import (
     Leaf,
     Node,
@@ -52,7 +52,7 @@ class ViewScatter(Op):
         return Spec(base.shape, base.dtype)
 
     def backward_base(self, gy: Tensor, new_spec: Spec) -> Tensor:
-        return cast("Tensor", apply(self, gy, np.zeros(new_spec.shape, new_spec.dtype)))
+        return cast("Tensor", apply(self, gy, repeated_zero(new_spec)))
 
     def backward_new(self, gy: Tensor) -> Tensor:
         return cast("Tensor", apply(self.view, gy))
@@ -73,7 +73,7 @@ class _FirstRows(View):
         return x[: self.n]
 
     def backward(self, gy: Tensor, x_spec: Spec) -> Tensor:
-        return cast("Tensor", apply(ViewScatter(self), np.zeros(x_spec.shape, x_spec.dtype), gy))
+        return cast("Tensor", apply(ViewScatter(self), repeated_zero(x_spec), gy))
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from ..config import run_quietly
 from ..device import xp
-from ..op import Array, Composite, Elementwise, Op, Spec, View
+from ..op import Array, Composite, Elementwise, Op, View, repeated_zero
 from ..ops.combine import Cat
 from ..ops.elementwise import Cast
 from ..tape import explain
@@ -32,7 +30,7 @@ class Check:
         self.states = [(i, v) for i, v in enumerate(graph.states) if v in wanted]
         self.fixed: dict[int, Array] = {v: a for v, a in graph.constants.items() if v in wanted}
         for v in wanted:
-            self.fixed.setdefault(v, _ghost(graph.specs[v]))
+            self.fixed.setdefault(v, repeated_zero(graph.specs[v]))
 
     def __call__(self, arguments: Sequence[Array], states: Sequence[Array]) -> None:
         """Raise if a number is out of range."""
@@ -45,11 +43,6 @@ class Check:
         check = check_of(self.call.op)
         assert check is not None
         told(self.call, check, [values[v] for v in self.call.inputs])
-
-
-def _ghost(spec: Spec) -> Array:
-    """Return an array for what only has to have a shape and a dtype."""
-    return np.broadcast_to(np.zeros((), spec.dtype), spec.shape)
 
 
 def check_of(op: Op) -> Callable[..., None] | None:
@@ -80,7 +73,9 @@ def argument_checks(graph: Graph) -> list[Check]:
             continue
         check = Check(graph, call, _path(call, makers))
         if fixed.issuperset(seen):
-            check(*([_ghost(graph.specs[v]) for v in vs] for vs in (graph.inputs, graph.states)))
+            outside = (graph.inputs, graph.states)
+            ghosts = [[repeated_zero(graph.specs[v]) for v in vs] for vs in outside]
+            check(*ghosts)
         else:
             found.append(check)
     return found

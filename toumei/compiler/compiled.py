@@ -18,7 +18,7 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from ..config import config, get_default_dtype
+from ..config import config, get_default_dtype, uncollected
 from ..errors import TraceError
 from ..nn.module import Module
 from ..op import RANK
@@ -80,7 +80,8 @@ class Compiled:
             if len(self.used) >= LIMIT and not self._make_room():
                 self._warn(key)
                 return self.function(*args, **kwargs)
-            program = self._trace(structure, leaves)
+            with uncollected():
+                program = self._trace(structure, leaves)
             key = self._key(structure, leaves)
             self.programs.setdefault(key, []).append(program)
             self.used[program] = self.calls

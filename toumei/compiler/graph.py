@@ -6,15 +6,15 @@ a function Graph -> Graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..debug import Place
 from ..op import Array, Op, Spec
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One op applied to some values."""
 
     op: Op
@@ -60,6 +60,23 @@ class Graph:
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
+
+
+def leading_to(calls: Sequence[Call], values: set[int]) -> tuple[Call, ...]:
+    """Return the calls that some values need; what those read is added to the values."""
+    found: list[Call] = []
+    for call in reversed(calls):
+        if not values.isdisjoint(call.outputs):
+            values.update(call.inputs)
+            found.append(call)
+    return tuple(reversed(found))
+
+
+def once(array: Array) -> Array:
+    """Return an array without its repetitions: of what a broadcast repeats the first."""
+    if 0 not in array.strides:
+        return array
+    return array[tuple([slice(None) if stride else slice(1) for stride in array.strides])]
 
 
 def _lines(graph: Graph) -> Iterable[str]:

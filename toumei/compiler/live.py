@@ -56,11 +56,13 @@ class LiveNumber(Unknown):
     def __init__(self, value: Tensor, sources: frozenset[Source]) -> None:
         self.value = value
         self.sources = sources
+        self._cast: dict[DType, Any] = {}
 
     def tensor(self, dtype: DType) -> Tensor:
         """Return it as a tensor that adapts to other dtypes, as a Python number does."""
-        t = self.value.to(dtype)
-        t = wrap(t._data, Storage()) if t is self.value else t
+        if dtype not in self._cast:
+            self._cast[dtype] = self.value.to(dtype)._data
+        t = wrap(self._cast[dtype], Storage())
         t._number = self
         return t
 

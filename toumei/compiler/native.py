@@ -21,7 +21,7 @@ from ..op import Array
 from . import externs, tuning
 from .checks import told
 from .fuse import fuse
-from .graph import Call, Graph
+from .graph import Call, Graph, once
 from .llvm import cache
 from .llvm.ir import module
 from .llvm.program import Program, Step
@@ -116,11 +116,11 @@ class Native:
         """Make the arena, and the table of the kernels' buffers."""
         plan = self.plan
         self.flags = np.zeros(max(1, len(plan.flagged)), np.int64)
-        self.constants = {v: np.ascontiguousarray(a) for v, a in self.graph.constants.items()}
+        self.constants: dict[int, Array] = {}  # those that the plan reads
         spaces = {FLAGS: self.flags.ctypes.data}
-        at = {v: a.ctypes.data for v, a in self.constants.items()}
         fixed = [
-            at[p.number] if p.space == CONSTANT else spaces.get(p.space, 0) for p in plan.table
+            _address(self._constant(p.number)) if p.space == CONSTANT else spaces.get(p.space, 0)
+            for p in plan.table
         ]
         self.table = np.array(fixed or [0], np.int64) + ([p.byte for p in plan.table] or 0)
         moving = [(i, p.number) for i, p in enumerate(plan.table) if p.space == GIVEN]
@@ -138,12 +138,18 @@ class Native:
         self.results = [(shape, np.dtype(dtype)) for shape, dtype in plan.results]
         self.input_dtypes = [self.graph.specs[v].dtype for v in self.graph.inputs]
 
+    def _constant(self, number: int) -> Array:
+        """Return a constant's elements, laid out without gaps."""
+        if number not in self.constants:
+            self.constants[number] = np.ascontiguousarray(self.graph.constants[number])
+        return self.constants[number]
+
     def _array(self, view: View) -> Array:
         """Return a view's elements."""
         place = view.place
         owners: dict[str, Callable[[], Array]] = {
             ARENA: lambda: _arena.memory,
-            CONSTANT: lambda: self.constants[place.number],
+            CONSTANT: lambda: self._constant(place.number),
             GIVEN: lambda: self.current[place.number],
             NOWHERE: lambda: np.empty(view.shape, view.dtype),  # it has no elements
         }
@@ -301,21 +307,23 @@ def digest(graph: Graph, target: Target, exact: bool) -> str:
         f"{_compiler()} {target.name} {second_cache()} {exact} {tuning.fingerprint()}".encode()
     )
     for v, array in graph.constants.items():
-        h.update(f"{v} {array.dtype} {array.shape}".encode())
-        h.update(np.ascontiguousarray(array).tobytes())
-    for line in _lines(graph):
-        h.update(line.encode())
+        elements = once(array)
+        h.update(f"{v} {array.dtype.str} {array.shape} {elements.shape}".encode())
+        h.update(elements.tobytes())
+    h.update(repr(_content(graph)).encode())
     return h.hexdigest()
 
 
-def _lines(graph: Graph) -> Iterator[str]:
+def _content(graph: Graph) -> tuple[Any, ...]:
+    """Return all of a graph but its constants, and where its calls come from, as plain values."""
     specs = graph.specs
-    for values in (graph.inputs, graph.states):
-        yield " ".join(f"{v}:{specs[v]}" for v in values)
-    for call in graph.calls:
-        outputs = " ".join(f"{v}:{specs[v]}" for v in call.outputs)
-        yield f"{call.op.token()} {call.inputs} {outputs}"
-    yield f"{graph.results} {sorted(graph.writes.items())}"
+
+    def described(values: Sequence[int]) -> list[tuple[int, str, tuple[int, ...]]]:
+        return [(v, specs[v].dtype.str, specs[v].shape) for v in values]
+
+    calls = [(c.op.token(), c.inputs, described(c.outputs)) for c in graph.calls]
+    outside = described(graph.inputs), described(graph.states)
+    return outside, calls, graph.results, sorted(graph.writes.items())
 
 
 @functools.cache

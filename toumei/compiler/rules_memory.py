@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -173,7 +172,7 @@ def max_taps(low: Lowering, call: Call) -> Expr | None:
         if same and len(node.outputs) == 1 and len(op.kernel) < 3 and first.dtype.kind == "f":
             order = order_of(first, low.shape(taps))
             place = low.read(taps, order)
-            both = replace(node.call, outputs=(*node.call.outputs, taps))
+            both = node.call._replace(outputs=(*node.call.outputs, taps))
             low.nodes[i] = Extern(
                 both, node.inputs, (first, place), (*node.shapes, low.shape(taps))
             )
@@ -189,7 +188,7 @@ def biased_convolution(low: Lowering, call: Call) -> Expr:
     shape = low.shape(out)
     plain = low.new(low.specs[out])
     op = REGISTRY["Convolution"](*(getattr(call.op, f) for f in call.op.fields))
-    low.extern(replace(call, op=op, inputs=(x, w), outputs=(plain,)))
+    low.extern(call._replace(op=op, inputs=(x, w), outputs=(plain,)))
     ones = (1,) * (len(shape) - 2)
     each = reshape(low.store(bias), low.shape(bias), (*low.shape(bias), *ones))
     assert each is not None

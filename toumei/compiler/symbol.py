@@ -20,7 +20,7 @@ class Symbol(Spec):
     __slots__ = ("number", "trace", "version")
 
     def __init__(self, spec: Spec, number: int, trace: Trace, version: int = 0) -> None:
-        super().__init__(spec.shape, spec.dtype, spec.weak)
+        self.shape, self.dtype, self.weak = spec.shape, spec.dtype, spec.weak
         self.number, self.trace, self.version = number, trace, version
 
     def apart(self) -> Symbol:

@@ -23,7 +23,7 @@ from ..ops.elementwise import Cast
 from ..tape import Cell, Node, Storage, Value, infer, next_order, wrap
 from ..views import ViewScatter, assign
 from .effects import Effects
-from .graph import Call, Graph
+from .graph import Call, Graph, once
 from .guards import Guards
 from .live import LiveNumber, Source, WatchedGroup, open_number
 from .symbol import State, Symbol, layout
@@ -140,7 +140,9 @@ class Trace:
     def constant(self, array: Array) -> Symbol:
         """Take in an array that was made within the step."""
         symbol = self._new(Spec(array.shape, array.dtype))
-        self.constants[symbol.number] = array.copy()
+        own = once(array).copy()
+        whole = own.shape == array.shape
+        self.constants[symbol.number] = own if whole else np.broadcast_to(own, array.shape)
         return symbol
 
     def fixed_numbers(self, t: Value) -> Array | None:
@@ -165,7 +167,8 @@ class Trace:
 
     def _new(self, spec: Spec) -> Symbol:
         number = len(self.specs)
-        self.specs[number] = Spec(spec.shape, spec.dtype, spec.weak)
+        plain = type(spec) is Spec
+        self.specs[number] = spec if plain else Spec(spec.shape, spec.dtype, spec.weak)
         return Symbol(spec, number, self)
 
     def _alias(self, symbol: Symbol, version: int) -> Symbol:

@@ -19,7 +19,7 @@ from ..config import config, grad_mode
 from ..errors import GradError
 from ..op import Array, Gradient, Op, Spec, Want
 from ..tape import ACCUMULATE, Edge, Node, Storage, Value, wrap
-from .graph import Call, Graph
+from .graph import Graph, leading_to
 from .symbol import Symbol
 
 if TYPE_CHECKING:
@@ -129,10 +129,10 @@ def split(graph: Graph, results: int, gys: Sequence[int]) -> tuple[Graph, Graph,
     Returns the two graphs and the values that cross from one to the other: the second one's
     inputs are `gys` and these.  Those that the first one computes are its last results.
     """
-    first = _needed(graph.calls, {*graph.results[:results], *graph.writes.values()})
+    first = leading_to(graph.calls, {*graph.results[:results], *graph.writes.values()})
     ids = {id(c) for c in first}
     wanted = graph.results[results:]
-    second = _needed([c for c in graph.calls if id(c) not in ids], set(wanted))
+    second = leading_to([c for c in graph.calls if id(c) not in ids], set(wanted))
     made = {v for c in second for v in c.outputs}
     read = dict.fromkeys([v for c in second for v in c.inputs] + list(wanted))
     crossing = [v for v in read if v not in made and v not in graph.constants and v not in gys]
@@ -140,24 +140,14 @@ def split(graph: Graph, results: int, gys: Sequence[int]) -> tuple[Graph, Graph,
     computed = [v for v in crossing if v not in outside]
     forward = replace(
         graph,
-        calls=tuple(first),
+        calls=first,
         inputs=tuple(v for v in graph.inputs if v not in gys),
         results=(*graph.results[:results], *computed),
     )
     backward = replace(
-        graph, calls=tuple(second), inputs=(*gys, *crossing), states=(), results=wanted, writes={}
+        graph, calls=second, inputs=(*gys, *crossing), states=(), results=wanted, writes={}
     )
     return forward, backward, crossing
-
-
-def _needed(calls: Sequence[Call], values: set[int]) -> list[Call]:
-    """Return the calls that some values need."""
-    found: list[Call] = []
-    for call in reversed(calls):
-        if any(v in values for v in call.outputs):
-            values.update(call.inputs)
-            found.append(call)
-    return found[::-1]
 
 
 def attach(op: CompiledStep, edges: tuple[Edge, ...], kept: Any, results: list[Tensor]) -> None:

@@ -144,9 +144,12 @@ def all_guards(trace: Trace, watched: Guards, names: frozenset[str]) -> Guards:
             guards.attribute(cell, "grad", seen.before, same, "whether .grad is None, or its shape")
     for optimizer in trace.optimizers.values():
         _watch_optimizer(guards, optimizer)
-    for module in list(trace.modules.values()):
-        for part in module.modules():
-            _watch_module(guards, part, names)
+    watched_modules: set[int] = set()
+    for module in trace.modules.values():
+        if id(module) not in watched_modules:  # it isn't a part of an earlier one
+            for part in module.modules():
+                watched_modules.add(id(part))
+                _watch_module(guards, part, names)
     for entry, same, why in zip(watched.entries, watched.same, watched.causes, strict=True):
         guards.add(*entry, same, why)
     return guards

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -220,10 +221,10 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     a, b = _matched(a, b, summed_a, summed_b), _matched(b, a, summed_b, summed_a)
     keep_a = [d for d in range(a.ndim) if d not in summed_a]
     keep_b = [d for d in range(b.ndim) if d not in summed_b]
-    depth = int(np.prod([a.shape[d] for d in summed_a], dtype=np.int64))
+    depth = math.prod([a.shape[d] for d in summed_a])
     shape = [*(a.shape[d] for d in keep_a), *(b.shape[d] for d in keep_b)]
-    rows = int(np.prod([a.shape[d] for d in keep_a], dtype=np.int64))
-    columns = int(np.prod([b.shape[d] for d in keep_b], dtype=np.int64))
+    rows = math.prod([a.shape[d] for d in keep_a])
+    columns = math.prod([b.shape[d] for d in keep_b])
     left = (permute(a, *keep_a, *summed_a) if a.ndim else a).reshape(rows, depth)
     right = (permute(b, *summed_b, *keep_b) if b.ndim else b).reshape(depth, columns)
     return matmul(left, right).reshape(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if input.ndim == 0:
         raise OpError(f"linear(input: {spec_of(input)}): the input needs at least one dimension")
     lead = tuple(input.shape[:-1])
-    rows = int(np.prod(lead, dtype=np.int64))
+    rows = math.prod(lead)
     y = apply(Linear(), input.reshape(rows, input.shape[-1]), *inputs)
     return y.reshape(*lead, weight.shape[0])
 
@@ -123,7 +124,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
         )
     o, i, j = weight.shape
     lead = tuple(input1.shape[:-1])
-    rows = int(np.prod(lead, dtype=np.int64))
+    rows = math.prod(lead)
     a, b = input1.reshape(rows, i), input2.reshape(rows, 1, j)
     half = (a @ weight.permute(1, 0, 2).reshape(i, o * j)).reshape(rows, o, j)
     y = (half * b).sum(-1).reshape(*lead, o)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..op import DType, category
 from ..op import result_type as common_dtype
-from ..tape import Value, operand
+from ..tape import Value, common_type, operand
 from .creation import dtype_of
 
 __all__ = [
@@ -51,7 +51,7 @@ def promote_types(type1: Any, type2: Any) -> DType:
     >>> tm.promote_types(tm.int64, tm.float32)
     dtype('float32')
     """
-    return common_dtype([(dtype_of(t), False, False) for t in (type1, type2)])
+    return common_dtype(tuple([(dtype_of(t), False, False) for t in (type1, type2)]))
 
 
 def result_type(tensor1: Any, tensor2: Any) -> DType:
@@ -61,8 +61,7 @@ def result_type(tensor1: Any, tensor2: Any) -> DType:
     >>> tm.result_type(tm.ones(2, dtype=tm.int32), 1.5)
     dtype('float32')
     """
-    both = [operand(v) for v in (tensor1, tensor2)]
-    return common_dtype([(t._data.dtype, t._data.shape == (), t._number is not None) for t in both])
+    return common_type([operand(tensor1), operand(tensor2)])
 
 
 def can_cast(from_: Any, to: Any) -> bool:

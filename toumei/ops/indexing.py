@@ -7,6 +7,7 @@ Family closed under differentiation: Index / IndexAdd.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -89,9 +90,7 @@ class Places(Indexing):
         joint: Any = 0  # the places as one index into the dimensions that they name
         for p, n in zip(places, sizes, strict=True):
             joint = joint * n + np.where(p < 0, p + n, p)
-        before, after, middle = (
-            int(np.prod(s, dtype=np.int64)) for s in (shape[: self.dim], shape[end:], sizes)
-        )
+        before, after, middle = (math.prod(s) for s in (shape[: self.dim], shape[end:], sizes))
         start = np.arange(before).reshape(-1, 1) * middle
         return (start + joint.reshape(1, -1)).reshape(-1), after
 

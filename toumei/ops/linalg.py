@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -87,7 +88,7 @@ class Matmul(Contraction):
 def rows(x: Tensor) -> Tensor:
     """A batch of matrices as one matrix, side by side.  Shape: (…, n, m) -> (n, …·m)"""
     d = x.ndim - 2
-    count = int(np.prod(x.shape[:d], dtype=np.int64))
+    count = math.prod(x.shape[:d])
     return permute(x, d, *range(d), d + 1).reshape(x.shape[d], count * x.shape[d + 1])
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import OpError, OpIndexError
-from ..op import Array, Case, Op, Refused, Spec, View, op
+from ..op import Array, Case, Op, Refused, Spec, View, op, repeated_zero
 from ..tape import apply, spec_of
 from ..views import ViewScatter
 from .shape import Slice, along, normal_dim_of, reshape, sizes_of
@@ -62,7 +62,7 @@ class Diagonal(View):
         return xp.einsum("ii...->...i", front[:n, :n])
 
     def backward(self, gy: Tensor, x_spec: Spec) -> Tensor:
-        return apply(ViewScatter(self), np.zeros(x_spec.shape, x_spec.dtype), gy)
+        return apply(ViewScatter(self), repeated_zero(x_spec), gy)
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..device import on_cpu
 from ..errors import OpError, OpIndexError
-from ..op import Array, Case, Op, Refused, Spec, op
+from ..op import Array, Case, Op, Refused, Spec, op, repeated_zero
 from ..tape import Value, apply, dims_of, spec_of, wrap
 from ..traced import numbers_of
 from ..views import ViewScatter
@@ -323,7 +323,7 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
     shape = list(input.shape[:-1])
     for d in sorted((a, b)):
         shape.insert(d, input.shape[-1] + abs(offset))
-    zeros = np.zeros(shape, input.dtype)
+    zeros = repeated_zero(Spec(tuple(shape), input.dtype))
     return apply(ViewScatter(Diagonal(offset, a, b)), zeros, input)
 
 

@@ -6,6 +6,7 @@ Family closed under differentiation: Gather / ScatterAdd.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -53,7 +54,7 @@ class Along(Indexing):
         """Return where the elements lie in x, counted in elements; refuse what lies outside."""
         self.fits(Spec(x.shape, x.dtype), Spec(index.shape, index.dtype))
         in_range(index, self.dim, x.shape[self.dim])
-        strides = [int(np.prod(x.shape[d + 1 :], dtype=np.int64)) for d in range(x.ndim)]
+        strides = [math.prod(x.shape[d + 1 :]) for d in range(x.ndim)]
         start: Any = 0
         for d, stride in enumerate(strides):
             if d != self.dim:

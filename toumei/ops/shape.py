@@ -5,6 +5,7 @@ A view is changed with its base and the base with its views (`toumei.views`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..device import sized
 from ..errors import OpError, OpIndexError
-from ..op import Array, Case, Refused, RefusedIndex, Spec, View, normal_dim, op
+from ..op import Array, Case, Refused, RefusedIndex, Spec, View, normal_dim, op, repeated_zero
 from ..op import broadcast_shapes as common_shape
 from ..tape import Value, apply, dims_of, spec_of
 from ..views import ViewScatter
@@ -72,7 +73,7 @@ class Reshape(View):
 
 def full_shape(shape: tuple[int, ...], x: Spec) -> tuple[int, ...]:
     """Replace the one -1 in `shape` by the size that remains."""
-    known = int(np.prod([n for n in shape if n != -1], dtype=np.int64))
+    known = math.prod([n for n in shape if n != -1])
     if shape.count(-1) > 1 or any(n < -1 for n in shape):
         raise Refused(f"the shape {shape} has more than one size left open (-1), or a negative one")
     if -1 not in shape:
@@ -148,7 +149,7 @@ class Slice(View):
             raise RefusedIndex(str(error)) from None
 
     def backward(self, gy: Tensor, x_spec: Spec) -> Tensor:
-        return apply(ViewScatter(self), np.zeros(x_spec.shape, x_spec.dtype), gy)
+        return apply(ViewScatter(self), repeated_zero(x_spec), gy)
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Case]:
@@ -239,7 +240,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     if a > b:
         raise OpError(f"flatten({spec_of(input)}): dim {start_dim} comes after {end_dim}")
     shape = tuple(input.shape) or (1,)
-    merged = int(np.prod(shape[a : b + 1], dtype=np.int64))
+    merged = math.prod(shape[a : b + 1])
     return reshape(input, (*shape[:a], merged, *shape[b + 1 :]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -44,7 +45,7 @@ class MatrixOp(Op):
 
 def stacked(a: Array) -> Array:
     """Return a batch of matrices with one batch dimension."""
-    return a.reshape(int(np.prod(a.shape[:-2], dtype=np.int64)), *a.shape[-2:])
+    return a.reshape(math.prod(a.shape[:-2]), *a.shape[-2:])
 
 
 def where_in(batch: tuple[int, ...], bad: Array) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...op import Array, Random
-from ..graph import Call, Graph
+from ..graph import Call, Graph, once
 
 
 def merge_equal_calls(graph: Graph) -> Graph:
@@ -16,7 +16,7 @@ def merge_equal_calls(graph: Graph) -> Graph:
     constants: dict[int, Array] = {}
     known: dict[Hashable, Any] = {}
     for value, array in graph.constants.items():
-        key = (str(array.dtype), array.shape, array.tobytes())
+        key = (array.dtype, array.shape, once(array).shape, once(array).tobytes())
         same[value] = known.setdefault(key, value)
         constants.setdefault(same[value], array)
     calls: list[Call] = []
@@ -26,7 +26,7 @@ def merge_equal_calls(graph: Graph) -> Graph:
         earlier = known.get(made)
         if earlier is None or isinstance(call.op, Random):
             known[made] = call.outputs
-            calls.append(call if inputs == call.inputs else replace(call, inputs=inputs))
+            calls.append(call if inputs == call.inputs else call._replace(inputs=inputs))
         else:
             same.update(zip(call.outputs, earlier, strict=True))
     return replace(

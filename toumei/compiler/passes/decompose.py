@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ...config import config, grad_mode
@@ -17,9 +18,35 @@ WHOLE = frozenset({"LstmLoop", "LstmLoopGrad", "GruLoop", "GruLoopGrad", "RnnLoo
 
 def decompose(graph: Graph) -> Graph:
     """Replace each composite by its definition, and those within it by theirs."""
-    while any(_is_split(call) for call in graph.calls):
-        graph = _decompose_once(graph)
-    return graph
+    trace = Trace()
+    trace.specs = dict(graph.specs)
+    trace.constants = dict(graph.constants)
+    calls: list[Call] = []
+    same: dict[int, int] = {}  # a result of a composite, and the value that its parts give it
+    with tracing(trace), grad_mode(False):
+        _split_up(trace, graph.calls, calls, same)
+    return replace(
+        graph,
+        specs=trace.specs,
+        calls=tuple(calls),
+        constants=trace.constants,
+        results=tuple(same.get(v, v) for v in graph.results),
+        writes={s: same.get(v, v) for s, v in graph.writes.items()},
+    )
+
+
+def _split_up(trace: Trace, given: Sequence[Call], calls: list[Call], same: dict[int, int]) -> None:
+    """Add some calls to `calls`, composites as what they are made of in the end."""
+    for call in given:
+        if not same.keys().isdisjoint(call.inputs):
+            call = call._replace(inputs=tuple([same.get(v, v) for v in call.inputs]))
+        if _is_split(call):
+            trace.calls = []
+            results = _parts(trace, call)
+            _split_up(trace, trace.calls, calls, same)
+            same.update((v, same.get(r, r)) for v, r in zip(call.outputs, results, strict=True))
+        else:
+            calls.append(call)
 
 
 def _is_split(call: Call) -> bool:
@@ -28,31 +55,8 @@ def _is_split(call: Call) -> bool:
     return type(call.op).__name__ not in WHOLE
 
 
-def _decompose_once(graph: Graph) -> Graph:
-    trace = Trace()
-    trace.specs = dict(graph.specs)
-    trace.constants = dict(graph.constants)
-    same: dict[int, int] = {}
-    with tracing(trace), grad_mode(False):
-        for call in graph.calls:
-            if same and not same.keys().isdisjoint(call.inputs):
-                call = replace(call, inputs=tuple([same.get(v, v) for v in call.inputs]))
-            if _is_split(call):
-                same.update(zip(call.outputs, _parts(trace, call), strict=True))
-            else:
-                trace.calls.append(call)
-    return replace(
-        graph,
-        specs=trace.specs,
-        calls=tuple(trace.calls),
-        constants=trace.constants,
-        results=tuple(same.get(v, v) for v in graph.results),
-        writes={s: same.get(v, v) for s, v in graph.writes.items()},
-    )
-
-
 def _parts(trace: Trace, call: Call) -> list[int]:
-    """Note down what a composite is made of, at its place; return the values of its results."""
+    """Note down what a composite is made of; return the values of its results."""
     assert isinstance(call.op, Composite)
     trace.within = call.within or (call.op, tuple(trace.specs[v] for v in call.inputs))
     before, config.within = config.within, call.place
