@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -51,9 +52,11 @@ def test_train_writes_its_files(run: pathlib.Path) -> None:
     assert names <= {p.name for p in run.iterdir()}
     summary = json.loads((run / "summary.json").read_text())
     assert list(summary) == [
-        "recipe", "preset", "metric", "value", "target", "mode", "epochs", "seconds", "parameters",
-        "data", "seed", "compiled", "version",
+        "recipe", "title", "command", "preset", "metric", "value", "target", "mode", "source",
+        "epochs", "seconds", "parameters", "data", "seed", "compiled", "machine", "version",
     ]  # fmt: skip
+    assert summary["command"] == "toumei train mlp --epochs 1 --batch-size 500"
+    assert f"{os.cpu_count()} cores" in summary["machine"]
     assert summary["recipe"] == "mlp" and summary["parameters"] == 669_706
     assert 0.5 < summary["value"] <= 1 and summary["epochs"] == 1
     assert summary["compiled"] is True and summary["version"] == tm.__version__
@@ -72,6 +75,46 @@ def test_plot_draws_several_runs(run: pathlib.Path, tmp_path: pathlib.Path) -> N
     picture = tmp_path / "both.png"
     result = call("plot", str(run), str(other), "--out", str(picture))
     assert result.exit_code == 0 and picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_report_is_one_page_without_links_to_elsewhere(
+    run: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    page = tmp_path / "report.html"
+    result = call("report", str(run), "--out", str(page))
+    assert result.exit_code == 0 and "1 runs" not in result.output
+    text = page.read_text()
+    summary = json.loads((run / "summary.json").read_text())
+    assert f"{summary['value']:.4g}" in text and summary["command"] in text
+    pictures = [p for p in run.iterdir() if p.suffix == ".png"]
+    assert text.count('src="data:image/png;base64,') == len(pictures) >= 3
+    assert "src=" not in text.replace('src="data:', "") and "http" not in text
+    assert (
+        ElementTree.fromstring(text[text.index("<table") : text.index("</table>") + 8]) is not None
+    )
+
+
+def test_report_refuses_what_is_no_run(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    result = call("report", str(tmp_path))
+    assert result.exit_code == 1 and "holds no finished run" in result.output
+    damaged = tmp_path / "damaged"
+    shutil.copytree(run, damaged)
+    (damaged / "summary.json").write_text("{}")
+    result = call("report", str(damaged), "--out", str(tmp_path / "page.html"))
+    assert result.exit_code == 1 and "damaged" in result.output
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_report_takes_all_runs_where_none_is_named(
+    run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "there is nothing to report" in call("report").output
+    shutil.copytree(run, tmp_path / "runs" / "a<b")
+    shutil.copytree(run, tmp_path / "runs" / "second")
+    assert "2 runs" in call("report").output
+    text = (tmp_path / "report.html").read_text()
+    assert "a&lt;b" in text and "a<b" not in text
 
 
 def test_resume_of_a_finished_run_changes_nothing(run: pathlib.Path) -> None:

@@ -368,7 +368,7 @@ def report(runs: tuple[pathlib.Path, ...], out: str) -> None:
 
     found = runs or tuple(sorted(p.parent for p in pathlib.Path("runs").glob("*/summary.json")))
     write_page(found, out)
-    click.echo(f"wrote {out}: {len(found)} runs")
+    click.echo(f"wrote {out}: {len(found)} run{'s' * (len(found) != 1)}")
 
 
 @main.command()

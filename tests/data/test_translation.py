@@ -143,7 +143,7 @@ def test_multi30k_is_read_line_by_line_in_either_direction(multi30k: Path) -> No
     corpus = load_multi30k(multi30k)
     pairs = [("ein mann läuft .", "a man runs ."), ("zwei hunde .", "two dogs .")]
     assert corpus.train == corpus.test == pairs and corpus.validation == pairs[:1]
-    assert corpus.level == "word" and str(multi30k) in corpus.title
+    assert corpus.level == "word" and corpus.title.startswith("Multi30k")
     assert load_multi30k(multi30k, "en", "de").train[0] == pairs[0][::-1]
     assert load_multi30k(multi30k / "multi30k").train == pairs  # the folder itself
     for languages in (("de", "de"), ("de", "fr")):

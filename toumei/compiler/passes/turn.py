@@ -31,8 +31,8 @@ def turn_products(graph: Graph) -> Graph:
         *batch, rows, columns = specs[b].shape
         turned = max(specs) + 1
         specs[turned] = Spec((*batch, columns, rows), specs[b].dtype)
-        calls.append(replace(call, inputs=(b,), outputs=(turned,)))
-        calls.append(replace(product, inputs=(turned, a), outputs=call.outputs))
+        calls.append(call._replace(inputs=(b,), outputs=(turned,)))
+        calls.append(product._replace(inputs=(turned, a), outputs=call.outputs))
     return replace(graph, specs=specs, calls=tuple(calls))
 
 
