@@ -24,8 +24,8 @@ from .passes import PASSES
 from .structure import Structure, flatten, unflatten
 from .symbol import State, layout, span
 from .trace import Trace, tracing
-from .vjp import CompiledStep, Kept, attach, split
-from .watch import all_guards, watch_function
+from .vjp import CompiledStep, Kept, attach, attach_refusal, split
+from .watch import all_guards, random_states, watch_function
 
 
 class Executor(Protocol):
@@ -69,6 +69,9 @@ def trace_step(
     trace = Trace(frozen)
     watched = Guards()
     names = watch_function(watched, function, (Module, Value, Optimizer))
+    drawn = random_states()
+    for leaf in leaves:
+        watched.meet(leaf)
     try:
         with tracing(trace):
             ghosts = make_ghosts(trace, leaves)
@@ -80,6 +83,11 @@ def trace_step(
                 raise TraceError(
                     f"{watched.cause} within a compiled step, which would happen only once: "
                     "change it outside of the step"
+                )
+            if random_states() != drawn:
+                raise TraceError(
+                    "a random number of Python or NumPy is drawn within a compiled step, which "
+                    "would happen only once: use tm.rand(), or hand it to the step as an argument"
                 )
             outcome = Outcome(trace, result, ghosts, keep_grads)
         program = Program(trace, outcome, ghosts, leaves, backend)
@@ -233,6 +241,8 @@ class Program:
             results[place] = leaves[i]
         for place in outcome.spent:
             attach(_SPENT, (), None, [results[place]])
+        for place, message in outcome.lost.items():
+            attach_refusal(message, results[place])
         if outcome.backward is not None:
             self._attach(leaves, found, results)
         for place, earlier in outcome.same:

@@ -160,6 +160,17 @@ def _needed(calls: Sequence[Call], values: set[int]) -> list[Call]:
     return found[::-1]
 
 
+def attach_refusal(message: str, result: Tensor) -> None:
+    """Let the backward pass of a result raise an error."""
+
+    def refuse(_: list[Array]) -> list[Array]:
+        raise GradError(message)
+
+    somewhere = wrap(np.zeros(())).requires_grad_()._edge()
+    step = CompiledStep(refuse, [Spec(result._data.shape, result._data.dtype)])
+    attach(step, (somewhere,), (), [result])
+
+
 def attach(op: CompiledStep, edges: tuple[Edge, ...], kept: Any, results: list[Tensor]) -> None:
     """Give results the node that their derivatives start from."""
     outs = tuple([Spec(t._data.shape, t._data.dtype) for t in results])

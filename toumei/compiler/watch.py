@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import operator
+import pickle
+import sys
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +74,7 @@ def watch_function(guards: Guards, function: Any, roles: tuple[type, ...]) -> fr
     if isinstance(function, MethodType):
         owner = function.__self__
         names = _through(type(owner), watch_function(guards, function.__func__, roles))
+        guards.meet(owner)
         if not isinstance(owner, roles) and hasattr(owner, "__dict__"):
             guards.attributes(owner, sorted(names & vars(owner).keys()), type(owner).__name__)
         return names
@@ -118,11 +121,18 @@ def _watch_value(
     guards: Guards, value: Any, names: frozenset[str], roles: tuple[type, ...], why: str
 ) -> None:
     """Guard what a container holds, and the attributes of an object that code mentions."""
+    guards.meet(value)
     if type(value) in (list, tuple, dict):
         if len(value) < 1000:
             guards.container(value, why)
     elif not isinstance(value, (*roles, FunctionType, type)) and hasattr(value, "__dict__"):
         guards.attributes(value, sorted(names & vars(value).keys()), why)
+
+
+def random_states() -> bytes:
+    """Return where the generators of Python and NumPy are, of those that have been imported."""
+    python, numpy = sys.modules.get("random"), sys.modules.get("numpy.random")
+    return pickle.dumps((python and python.getstate(), numpy and numpy.get_state(legacy=False)))
 
 
 # --- all of them ---
@@ -146,7 +156,12 @@ def all_guards(trace: Trace, watched: Guards, names: frozenset[str]) -> Guards:
         _watch_optimizer(guards, optimizer)
     for module in list(trace.modules.values()):
         for part in module.modules():
-            _watch_module(guards, part, names)
+            _watch_module(guards, part, names | mentioned_by_class(type(part), Module))
+    named = [*watched.modules.values(), *trace.listed.values()]
+    parts = {id(part): part for module in named for part in module.modules()}
+    read = {kind: _through(kind, names) for kind in {type(part) for part in parts.values()}}
+    for part in parts.values():
+        _watch_module(guards, part, read[type(part)], (Module, Parameter, Buffer))
     for entry, same, why in zip(watched.entries, watched.same, watched.causes, strict=True):
         guards.add(*entry, same, why)
     return guards
@@ -168,11 +183,15 @@ def _watch_optimizer(guards: Guards, optimizer: Any) -> None:
                     guards.item(state, name, value, f"the state {name!r} of {kind}")
 
 
-def _watch_module(guards: Guards, module: Module, names: frozenset[str]) -> None:
-    """Guard a module's parts, and those of its attributes that code mentions."""
-    mentioned = names | mentioned_by_class(type(module), Module)
-    parts = (Module, Parameter, Buffer, Value, list, tuple, dict)
-    chosen = [k for k, v in vars(module).items() if k in mentioned or isinstance(v, parts)]
+def _watch_module(
+    guards: Guards,
+    module: Module,
+    names: frozenset[str],
+    parts: tuple[type, ...] = (Module, Parameter, Buffer, Value, list, tuple, dict),
+) -> None:
+    """Guard a module's parts, how many it has, and those of its attributes that code mentions."""
+    chosen = [k for k, v in vars(module).items() if k in names or isinstance(v, parts)]
     hooks = {"_hooks", "_pre_hooks"}.difference(chosen)
+    guards.length(vars(module), f"{type(module).__name__}'s attributes")
     guards.attributes(module, [*chosen, *sorted(hooks)], type(module).__name__)
     guards.attribute(module, "training", module.training, same_mode, "training or eval()")
