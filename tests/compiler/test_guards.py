@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
+import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -225,6 +227,55 @@ def test_modules_that_are_read_but_not_called() -> None:
     learner.net = nn.Linear(2, 2)
     layer.weight = nn.Parameter(tm.randn(2, 2))
     agree(3)
+
+
+class Settings:
+    power = 1.0
+
+    def __init__(self) -> None:
+        self.inner = types.SimpleNamespace(scale=1.0)
+
+
+class Keeper:
+    """Reads settings in a method that the step doesn't name."""
+
+    def __init__(self) -> None:
+        self.settings, self.many = Settings(), {"factor": 1.0}
+
+    def step(self, x: tm.Tensor) -> tm.Tensor:
+        return self._scaled(x)
+
+    def _scaled(self, x: tm.Tensor) -> tm.Tensor:
+        return x * self.settings.inner.scale * self.many["factor"] + self.settings.power
+
+
+def test_numbers_within_objects() -> None:
+    keeper = Keeper()
+    steps: list[Callable[[tm.Tensor], tm.Tensor]] = [
+        keeper.step,
+        lambda x: keeper.step(x),
+        functools.partial(Keeper.step, keeper),
+        lambda x: x * Settings.power,
+    ]
+    compiled = [exact(step) for step in steps]
+    x = tm.randn(3)
+
+    def agree() -> None:
+        for f, step in zip(compiled, steps, strict=True):
+            same([f(x).tolist()], [step(x).tolist()])
+
+    agree()
+    agree()
+    assert [traces(f) for f in compiled] == [1] * 4
+    keeper.settings.inner.scale = 2.0
+    agree()
+    keeper.many["factor"] = 3.0
+    agree()
+    keeper.settings = Settings()
+    agree()
+    Settings.power = 2.0
+    agree()
+    Settings.power = 1.0
 
 
 def test_requires_grad_makes_a_new_trace() -> None:

@@ -11,9 +11,7 @@ import numpy as np
 
 from ..config import config
 from ..errors import TraceError
-from ..nn.module import Module
 from ..op import Array, Spec
-from ..optim.optimizer import Optimizer
 from ..tape import Cell, Leaf, Storage, Value, wrap
 from .checks import Check, argument_checks
 from .graph import Graph
@@ -68,7 +66,7 @@ def trace_step(
     """Trace a step on arguments; nothing has changed when this returns, or raises."""
     trace = Trace(frozen)
     watched = Guards()
-    names = watch_function(watched, function, (Module, Value, Optimizer))
+    names = watch_function(watched, function)
     drawn = random_states()
     for leaf in leaves:
         watched.meet(leaf)
