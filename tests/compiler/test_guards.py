@@ -257,7 +257,10 @@ def test_numbers_within_objects() -> None:
         functools.partial(Keeper.step, keeper),
         lambda x: x * Settings.power,
     ]
-    compiled = [exact(step) for step in steps]
+    compiled: list[Any] = [exact(step) for step in steps]
+    decorated = exact(Keeper.step)  # as in a class's body: the object is an argument
+    steps.append(keeper.step)
+    compiled.append(functools.partial(decorated, keeper))
     x = tm.randn(3)
 
     def agree() -> None:
@@ -266,7 +269,7 @@ def test_numbers_within_objects() -> None:
 
     agree()
     agree()
-    assert [traces(f) for f in compiled] == [1] * 4
+    assert [traces(f) for f in (*compiled[:4], decorated)] == [1] * 5
     keeper.settings.inner.scale = 2.0
     agree()
     keeper.many["factor"] = 3.0

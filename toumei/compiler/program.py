@@ -23,7 +23,7 @@ from .structure import Structure, flatten, unflatten
 from .symbol import State, layout, span
 from .trace import Trace, tracing
 from .vjp import CompiledStep, Kept, attach, attach_refusal, split
-from .watch import all_guards, random_states, watch_function
+from .watch import all_guards, random_states, watch_function, watch_value
 
 
 class Executor(Protocol):
@@ -69,7 +69,7 @@ def trace_step(
     names = watch_function(watched, function)
     drawn = random_states()
     for leaf in leaves:
-        watched.meet(leaf)
+        watch_value(watched, leaf, names, "an argument")
     try:
         with tracing(trace):
             ghosts = make_ghosts(trace, leaves)

@@ -78,13 +78,13 @@ def watch_function(guards: Guards, function: Any) -> frozenset[str]:
     if isinstance(function, MethodType):
         owner = function.__self__
         names = _through(type(owner), watch_function(guards, function.__func__))
-        _watch_value(guards, owner, names, type(owner).__name__)
+        watch_value(guards, owner, names, type(owner).__name__)
         return names
     function = getattr(function, "__wrapped__", function)
     if isinstance(function, functools.partial):
         names = watch_function(guards, function.func)
         for value in (*function.args, *function.keywords.values()):
-            _watch_value(guards, value, names, "an argument of a partial()")
+            watch_value(guards, value, names, "an argument of a partial()")
         return names
     called = getattr(type(function), "__call__", None)  # noqa: B004  (the method itself)
     if called is not None and not _is_plain(function) and _is_plain(called):
@@ -105,20 +105,20 @@ def _watch(guards: Guards, function: FunctionType, seen: set[int]) -> frozenset[
     for name in sorted(names & space.keys()):
         value = space[name]
         guards.add(operator.getitem, space, name, value, equal, f"the global {name!r}")
-        _watch_value(guards, value, names, f"the global {name!r}")
+        watch_value(guards, value, names, f"the global {name!r}")
         if _is_plain(value) and value.__globals__ is space and id(value) not in seen:
             names |= _watch(guards, value, seen)
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     for name, cell in cells:
         value = attribute_of(cell, "cell_contents")
         guards.add(attribute_of, cell, "cell_contents", value, equal, f"the variable {name!r}")
-        _watch_value(guards, value, names, f"the variable {name!r}")
+        watch_value(guards, value, names, f"the variable {name!r}")
         if _is_plain(value) and id(value) not in seen:
             names |= _watch(guards, value, seen)
     return names
 
 
-def _watch_value(
+def watch_value(
     guards: Guards, value: Any, names: frozenset[str], why: str, depth: int = 3
 ) -> None:
     """Guard what a container holds, or an object's attributes that code mentions, and theirs."""
@@ -133,7 +133,7 @@ def _watch_value(
         names = _through(type(value), names)
         guards.attributes(value, [n for n in sorted(names) if _is_attribute(value, n)], why)
         for name in sorted(names & vars(value).keys()):
-            _watch_value(guards, vars(value)[name], names, f"{why}.{name}", depth - 1)
+            watch_value(guards, vars(value)[name], names, f"{why}.{name}", depth - 1)
 
 
 def _is_attribute(value: Any, name: str) -> bool:
@@ -209,4 +209,4 @@ def _watch_module(
     guards.attribute(module, "training", module.training, same_mode, "training or eval()")
     for name in chosen:
         if not isinstance(vars(module)[name], list | tuple | dict):
-            _watch_value(guards, vars(module)[name], names, f"{type(module).__name__}.{name}")
+            watch_value(guards, vars(module)[name], names, f"{type(module).__name__}.{name}")
