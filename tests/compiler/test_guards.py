@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
+import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -162,6 +164,121 @@ def test_what_a_trace_read_from_modules() -> None:
     model.double()
     x = x.double()
     agrees(7)
+
+
+def test_modules_that_grow() -> None:
+    def build(compile: Any) -> Iterator[Any]:
+        model = nn.Sequential(nn.Linear(2, 2))
+        f = compile(lambda x: model(x))
+        decay = compile(lambda: sum((p * p).sum() for p in model.parameters()))
+        x = tm.randn(3, 2)
+        yield f(x), decay()
+        model.append(nn.Tanh())
+        yield f(x), decay()
+        model.extend([nn.Linear(2, 3)])
+        yield f(x), decay()
+        del model[0]
+        yield f(x), decay()
+
+    check(build, close=True)
+
+
+def test_modules_that_are_read_but_not_called() -> None:
+    class Learner(nn.Module):
+        def __init__(self) -> None:
+            self.net = nn.Linear(2, 2)
+            self.scale = 1.0
+            self.count = 0  # the step doesn't read it
+
+        def training_step(self, x: tm.Tensor) -> tm.Tensor:
+            return self.scaled(x).sum()
+
+        def scaled(self, x: tm.Tensor) -> tm.Tensor:
+            return self.net(x) * self.scale
+
+        def epoch(self) -> None:
+            self.count += 1
+
+    learner, layer = Learner(), nn.Linear(2, 2)
+    layers = [layer]
+    steps = {
+        "method": learner.training_step,
+        "method of a closure": lambda x: learner.training_step(x),
+        "attribute": lambda x: x @ layer.weight,
+        "in a list": lambda x: x @ layers[0].weight,
+        "argument": lambda x, m=layer: x @ m.weight,
+    }
+    compiled = {name: exact(step) for name, step in steps.items()}
+    x = tm.randn(3, 2)
+
+    def agree(count: int) -> None:
+        for name, step in steps.items():
+            more = [layer] if name == "argument" else []
+            same([compiled[name](x, *more).tolist()], [step(x, *more).tolist()])
+        learner.epoch()
+        for name in ("method", "attribute"):
+            assert traces(compiled[name]) == count
+
+    agree(1)
+    agree(1)
+    learner.scale = 2.0
+    layer.weight = nn.Parameter(tm.randn(2, 2))
+    agree(2)
+    learner.net = nn.Linear(2, 2)
+    layer.weight = nn.Parameter(tm.randn(2, 2))
+    agree(3)
+
+
+class Settings:
+    power = 1.0
+
+    def __init__(self) -> None:
+        self.inner = types.SimpleNamespace(scale=1.0)
+
+
+class Keeper:
+    """Reads settings in a method that the step doesn't name."""
+
+    def __init__(self) -> None:
+        self.settings, self.many = Settings(), {"factor": 1.0}
+
+    def step(self, x: tm.Tensor) -> tm.Tensor:
+        return self._scaled(x)
+
+    def _scaled(self, x: tm.Tensor) -> tm.Tensor:
+        return x * self.settings.inner.scale * self.many["factor"] + self.settings.power
+
+
+def test_numbers_within_objects() -> None:
+    keeper = Keeper()
+    steps: list[Callable[[tm.Tensor], tm.Tensor]] = [
+        keeper.step,
+        lambda x: keeper.step(x),
+        functools.partial(Keeper.step, keeper),
+        lambda x: x * Settings.power,
+    ]
+    compiled: list[Any] = [exact(step) for step in steps]
+    decorated = exact(Keeper.step)  # as in a class's body: the object is an argument
+    steps.append(keeper.step)
+    compiled.append(functools.partial(decorated, keeper))
+    x = tm.randn(3)
+
+    def agree() -> None:
+        for f, step in zip(compiled, steps, strict=True):
+            same([f(x).tolist()], [step(x).tolist()])
+
+    agree()
+    agree()
+    assert [traces(f) for f in (*compiled[:4], decorated)] == [1] * 5
+    keeper.settings.inner.scale = 2.0
+    agree()
+    keeper.many["factor"] = 3.0
+    agree()
+    keeper.settings = Settings()
+    agree()
+    Settings.power = 2.0
+    agree()
+    Settings.power = 1.0
 
 
 def test_requires_grad_makes_a_new_trace() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -125,6 +126,8 @@ ACTS: dict[str, tuple[Callable[[tm.Tensor], Any], str]] = {
     "as_tensor": (lambda x: tm.as_tensor(ARRAY) + x, "hand it to the step as an argument"),
     "index by array": (lambda x: x[np.array([0, 1])], "hand it to the step as an argument"),
     "np.random": (lambda x: x + np.random.rand(3), "hand it to the step as an argument"),
+    "random": (lambda x: x * random.random(), "random number of Python or NumPy.*only once"),
+    "np.random's number": (lambda x: x * float(np.random.normal()), "random number.*only once"),
     "seed": (lambda x: tm.seed(), "seed.* outside"),
     "generator": (lambda x: generator.seed(), "seed.* outside"),
     "get state": (lambda x: tm.get_rng_state(), "outside"),
@@ -284,6 +287,25 @@ def test_what_a_result_needs_was_changed() -> None:
     assert x.grad is not None and x.grad.tolist() == [2, 2]
     with pytest.raises(GradError, match="a second time"):
         out.backward()
+
+
+def test_results_whose_gradient_is_lost_within_the_step() -> None:
+    def step(x: tm.Tensor, w: tm.Tensor) -> tuple[tm.Tensor, tm.Tensor, tm.Tensor]:
+        y = (x * w).exp()
+        z = y * 3
+        y.mul_(2)  # exp needs its result for the gradient
+        return y, z, (w * w).sum()
+
+    x, w = tm.randn(3), tm.randn(3, requires_grad=True)
+    for f in (step, exact(step)):
+        y, z, other = f(x, w)
+        np.testing.assert_array_equal((y * 1.5).tolist(), z.tolist())
+        for lost in (y, z):
+            with pytest.raises(GradError, match=r"exp needs its result.*changed in place since"):
+                lost.sum().backward()
+        other.backward()
+    assert w.grad is not None
+    np.testing.assert_allclose(w.grad.tolist(), (4 * w).tolist(), rtol=1e-6)
 
 
 # --- nothing has changed ---

@@ -126,6 +126,24 @@ def test_running_statistics_of_several_passes_in_one_step(layer: str) -> None:
     check(build)
 
 
+def test_numbers_put_where_a_mask_is() -> None:
+    def build(compile: Any) -> Iterator[Any]:
+        @compile
+        def step(x: tm.Tensor, rows: tm.Tensor, s: tm.Tensor) -> Any:
+            y = x * 1
+            y[y > 1] = 0.0
+            y[:, 1][y[:, 0] < 0] = 2
+            y[rows] = s
+            x[x < 0] = -1
+            return y, tm.autograd.grad((y * y).sum(), s)
+
+        for _ in range(2):
+            x = tm.randn(5, 4)
+            yield step(x, tm.rand(5) > 0.5, tm.tensor(0.3, requires_grad=True)), x
+
+    check(build, close=True)  # a scalar's gradient is a sum in another order
+
+
 def test_clipping() -> None:
     def build(compile: Any) -> Iterator[Any]:
         model = net()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import toumei as tm
+from tests.compiler.agree import check
 from toumei import nn
 from toumei.compiler.compiled import Compiled
 from toumei.compiler.llvm import runtime
@@ -291,6 +292,20 @@ def test_rows_that_are_all_equal_are_computed_once() -> None:
     ran = Ran(burgers, (2, 20, 20, 20, 1), 1000)
     ones = [n for n in ran.products if n.shapes[0][0] == 1]
     assert ones, "the gradient of a sum is a row of ones times a matrix"
+
+
+def test_what_replaces_a_part_comes_after_the_whole() -> None:
+    tm.manual_seed(0)
+    w = tm.randn(5, 2)
+
+    def step(x: tm.Tensor) -> tuple[tm.Tensor, ...]:
+        v = (x @ w.T).diagonal(0, 1, 3)  # its gradient: zeros, then one column of five
+        loss = (v * v).mean()
+        (g,) = tm.autograd.grad(loss, x, create_graph=True)
+        (h,) = tm.autograd.grad((g * g).sum(), x)
+        return loss, g, h
+
+    check(step, tm.randn(9, 1, 31, 2, requires_grad=True))
 
 
 def test_maps_follow_products() -> None:

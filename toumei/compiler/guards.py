@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..nn.module import Module
 from ..tape import Leaf
 from ..traced import DROPPED
 
@@ -92,6 +93,7 @@ class Guards:
         self.same: list[Same] = []
         self.causes: list[str] = []
         self.cause = ""  # which one failed last
+        self.modules: dict[int, Module] = {}  # those among the values, called or not
         self._known: set[tuple[Any, ...]] = set()
 
     def add(
@@ -124,6 +126,11 @@ class Guards:
         """Guard whether an item is 0."""
         self.add(_item, owner, name, value, same_truth, why)
 
+    def meet(self, value: Any) -> None:
+        """Remember a module: what a step reads of it is known when the step is over."""
+        if isinstance(value, Module):
+            self.modules[id(value)] = value
+
     def hold(self) -> bool:
         """Tell whether everything is as it was."""
         for get, owner, name, value in self.entries:
@@ -153,6 +160,7 @@ class Guards:
         self.length(owner, why)
         for name, value in owner.items() if isinstance(owner, dict) else enumerate(owner):
             self.item(owner, name, value, f"{why}[{name!r}]")
+            self.meet(value)
             if isinstance(value, list | tuple | dict) and len(value) < 1000:
                 self.container(value, f"{why}[{name!r}]")
 
@@ -163,6 +171,7 @@ class Guards:
             if isinstance(value, np.ndarray):
                 continue
             self.add(attribute_of, owner, name, value, equal, f"{why}.{name}")
+            self.meet(value)
             if isinstance(value, list | tuple | dict) and value != () and len(value) < 1000:
                 self.container(value, f"{why}.{name}")
 

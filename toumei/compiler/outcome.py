@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from ..config import config
-from ..errors import TraceError
+from ..errors import GradError, TraceError
 from ..tape import Value
 from ..traced import DROPPED
 from .live import LiveNumber
@@ -32,6 +33,7 @@ class Outcome:
         same: (place, earlier place) of results that are the same tensor.
         spent: places of results whose graph a backward pass has freed.
         open: places of results that a backward pass can begin at.
+        lost: what the backward pass of other results says: a value it needs was overwritten, say.
         backward: that backward pass.
         gradients: (cell or number of the argument, place among the symbols or a fixed value).
     """
@@ -47,6 +49,7 @@ class Outcome:
         self.same: list[tuple[int, int]] = []
         self.spent: list[int] = []
         self.open: list[int] = []
+        self.lost: dict[int, str] = {}
         self._given = {id(ghost): i for i, ghost in ghosts.items()}
         first: dict[int, int] = {}
         for place, leaf in enumerate(leaves):
@@ -109,10 +112,28 @@ class Outcome:
         if not self.open:
             return None
         arguments = [(i, g) for i, g in ghosts.items() if isinstance(g, Value)]
-        found = trace_backward(trace, [leaves[place] for place in self.open], arguments)
+
+        def derive(places: list[int]) -> Backward | None:
+            return trace_backward(trace, [leaves[place] for place in places], arguments)
+
+        try:
+            found = derive(self.open)
+        except GradError:  # of one at least; that is an error if its backward is called
+            self.lost = {place: e for place in self.open if (e := _grad_error(derive, [place]))}
+            self.open = [place for place in self.open if place not in self.lost]
+            found = derive(self.open) if self.open else None
         if found is None:  # nothing outside requires grad: only what was made within does
             self.open, self.spent = [], self.spent + self.open
         return found
+
+
+def _grad_error(function: Callable[..., Any], *args: Any) -> str:
+    """Return the message of the GradError that a call raises; empty if it raises none."""
+    try:
+        function(*args)
+    except GradError as error:
+        return error.message
+    return ""
 
 
 def _refuse_hidden(leaf: Any) -> None:

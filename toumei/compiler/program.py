@@ -11,9 +11,7 @@ import numpy as np
 
 from ..config import config
 from ..errors import TraceError
-from ..nn.module import Module
 from ..op import Array, Spec
-from ..optim.optimizer import Optimizer
 from ..tape import Cell, Leaf, Storage, Value, wrap
 from .checks import Check, argument_checks
 from .graph import Graph
@@ -24,8 +22,8 @@ from .passes import PASSES
 from .structure import Structure, flatten, unflatten
 from .symbol import State, layout, span
 from .trace import Trace, tracing
-from .vjp import CompiledStep, Kept, attach, split
-from .watch import all_guards, watch_function
+from .vjp import CompiledStep, Kept, attach, attach_refusal, split
+from .watch import all_guards, random_states, watch_function, watch_value
 
 
 class Executor(Protocol):
@@ -68,7 +66,10 @@ def trace_step(
     """Trace a step on arguments; nothing has changed when this returns, or raises."""
     trace = Trace(frozen)
     watched = Guards()
-    names = watch_function(watched, function, (Module, Value, Optimizer))
+    names = watch_function(watched, function)
+    drawn = random_states()
+    for leaf in leaves:
+        watch_value(watched, leaf, names, "an argument")
     try:
         with tracing(trace):
             ghosts = make_ghosts(trace, leaves)
@@ -80,6 +81,11 @@ def trace_step(
                 raise TraceError(
                     f"{watched.cause} within a compiled step, which would happen only once: "
                     "change it outside of the step"
+                )
+            if not drawn.items() <= random_states().items():
+                raise TraceError(
+                    "a random number of Python or NumPy is drawn within a compiled step, which "
+                    "would happen only once: use tm.rand(), or hand it to the step as an argument"
                 )
             outcome = Outcome(trace, result, ghosts, keep_grads)
         program = Program(trace, outcome, ghosts, leaves, backend)
@@ -233,6 +239,8 @@ class Program:
             results[place] = leaves[i]
         for place in outcome.spent:
             attach(_SPENT, (), None, [results[place]])
+        for place, message in outcome.lost.items():
+            attach_refusal(message, results[place])
         if outcome.backward is not None:
             self._attach(leaves, found, results)
         for place, earlier in outcome.same:

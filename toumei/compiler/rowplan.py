@@ -343,6 +343,10 @@ class Planner:
     def _place_in_map(self, node: Compute, fit: Rows) -> int:
         """Put a pointwise node into a map; return its number."""
         first = max((self._ready(a) for a in fit.over), default=-1)
+        if (
+            node.out.value in self.ready
+        ):  # what writes another part of it, or all of it, comes first
+            first = max(first, self.ready[node.out.value] + 1)
         for i in range(max(first, 0), len(self.steps)):
             nodes = self.steps[i]
             if isinstance(nodes, list) and self._joins(i, nodes, fit):

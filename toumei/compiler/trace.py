@@ -52,7 +52,8 @@ class Trace:
         self.shared: set[Storage] = set()  # storages with such parts: never to be changed
         self.live: dict[Source, tuple[Any, LiveNumber]] = {}
         self.generators: dict[int, Storage] = {}
-        self.modules: dict[int, Any] = {}
+        self.modules: dict[int, Any] = {}  # that were called
+        self.listed: dict[int, Any] = {}  # whose parts were listed, by parameters() for one
         self.optimizers: dict[int, Any] = {}
         self.groups: dict[int, WatchedGroup] = {}
         self.argument_cells: dict[Cell, int] = {}
@@ -268,6 +269,10 @@ class Trace:
     def visit(self, module: Any) -> None:
         """A module is called."""
         self.modules.setdefault(id(module), module)
+
+    def lists(self, module: Any) -> None:
+        """The parts of a module are about to be listed."""
+        self.listed.setdefault(id(module), module)
 
     def watched(self, group: Any) -> WatchedGroup:
         """Return a parameter group that notes what is read of it."""

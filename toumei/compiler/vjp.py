@@ -150,6 +150,17 @@ def split(graph: Graph, results: int, gys: Sequence[int]) -> tuple[Graph, Graph,
     return forward, backward, crossing
 
 
+def attach_refusal(message: str, result: Tensor) -> None:
+    """Let the backward pass of a result raise an error."""
+
+    def refuse(_: list[Array]) -> list[Array]:
+        raise GradError(message)
+
+    somewhere = wrap(np.zeros(())).requires_grad_()._edge()
+    step = CompiledStep(refuse, [Spec(result._data.shape, result._data.dtype)])
+    attach(step, (somewhere,), (), [result])
+
+
 def attach(op: CompiledStep, edges: tuple[Edge, ...], kept: Any, results: list[Tensor]) -> None:
     """Give results the node that their derivatives start from."""
     outs = tuple([Spec(t._data.shape, t._data.dtype) for t in results])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import operator
+import sys
+from collections.abc import Sequence
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from ..errors import is_user_code
 from ..nn.module import Module
+from ..optim.optimizer import Optimizer
 from ..tape import Value
 from ..tensor import Buffer, Parameter
 from .guards import (
@@ -27,6 +30,9 @@ from .guards import (
 
 if TYPE_CHECKING:
     from .trace import Trace
+
+ROLES = (Module, Value, Optimizer)  # what is guarded by itself
+NUMBERS = (bool, int, float, str)
 
 # --- which names a function mentions ---
 
@@ -63,34 +69,34 @@ def _through(cls: type, names: frozenset[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def watch_function(guards: Guards, function: Any, roles: tuple[type, ...]) -> frozenset[str]:
+def watch_function(guards: Guards, function: Any) -> frozenset[str]:
     """Guard what a step names: globals, enclosed variables, attributes of what it is a method of.
 
-    Functions of the same file that it names are followed.  Objects of the types `roles` are left
+    Functions of the same file that it names are followed.  Modules, tensors and optimisers are left
     out: they are guarded by themselves.  Returns all names in its code.
     """
     if isinstance(function, MethodType):
         owner = function.__self__
-        names = _through(type(owner), watch_function(guards, function.__func__, roles))
-        if not isinstance(owner, roles) and hasattr(owner, "__dict__"):
-            guards.attributes(owner, sorted(names & vars(owner).keys()), type(owner).__name__)
+        names = _through(type(owner), watch_function(guards, function.__func__))
+        watch_value(guards, owner, names, type(owner).__name__)
         return names
     function = getattr(function, "__wrapped__", function)
     if isinstance(function, functools.partial):
-        return watch_function(guards, function.func, roles)
+        names = watch_function(guards, function.func)
+        for value in (*function.args, *function.keywords.values()):
+            watch_value(guards, value, names, "an argument of a partial()")
+        return names
     called = getattr(type(function), "__call__", None)  # noqa: B004  (the method itself)
     if called is not None and not _is_plain(function) and _is_plain(called):
-        return watch_function(guards, MethodType(called, function), roles)
-    return _watch(guards, function, roles, set()) if _is_plain(function) else frozenset()
+        return watch_function(guards, MethodType(called, function))
+    return _watch(guards, function, set()) if _is_plain(function) else frozenset()
 
 
 def _is_plain(value: Any) -> bool:
     return isinstance(value, FunctionType)
 
 
-def _watch(
-    guards: Guards, function: FunctionType, roles: tuple[type, ...], seen: set[int]
-) -> frozenset[str]:
+def _watch(guards: Guards, function: FunctionType, seen: set[int]) -> frozenset[str]:
     seen.add(id(function))
     names = mentioned(function.__code__)
     if not is_user_code(function.__code__):
@@ -98,31 +104,51 @@ def _watch(
     space = function.__globals__
     for name in sorted(names & space.keys()):
         value = space[name]
-        if isinstance(value, ModuleType):
-            continue
         guards.add(operator.getitem, space, name, value, equal, f"the global {name!r}")
-        _watch_value(guards, value, names, roles, f"the global {name!r}")
+        watch_value(guards, value, names, f"the global {name!r}")
         if _is_plain(value) and value.__globals__ is space and id(value) not in seen:
-            names |= _watch(guards, value, roles, seen)
+            names |= _watch(guards, value, seen)
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     for name, cell in cells:
         value = attribute_of(cell, "cell_contents")
         guards.add(attribute_of, cell, "cell_contents", value, equal, f"the variable {name!r}")
-        _watch_value(guards, value, names, roles, f"the variable {name!r}")
+        watch_value(guards, value, names, f"the variable {name!r}")
         if _is_plain(value) and id(value) not in seen:
-            names |= _watch(guards, value, roles, seen)
+            names |= _watch(guards, value, seen)
     return names
 
 
-def _watch_value(
-    guards: Guards, value: Any, names: frozenset[str], roles: tuple[type, ...], why: str
+def watch_value(
+    guards: Guards, value: Any, names: frozenset[str], why: str, depth: int = 3
 ) -> None:
-    """Guard what a container holds, and the attributes of an object that code mentions."""
-    if type(value) in (list, tuple, dict):
+    """Guard what a container holds, or an object's attributes that code mentions, and theirs."""
+    guards.meet(value)
+    if isinstance(value, list | tuple | dict):
         if len(value) < 1000:
             guards.container(value, why)
-    elif not isinstance(value, (*roles, FunctionType, type)) and hasattr(value, "__dict__"):
-        guards.attributes(value, sorted(names & vars(value).keys()), why)
+    elif isinstance(value, type | ModuleType):  # of these only plain numbers and strings
+        chosen = [n for n in sorted(names) if isinstance(vars(value).get(n), NUMBERS)]
+        guards.attributes(value, chosen, why)
+    elif not isinstance(value, (*ROLES, FunctionType)) and hasattr(value, "__dict__") and depth:
+        names = _through(type(value), names)
+        guards.attributes(value, [n for n in sorted(names) if _is_attribute(value, n)], why)
+        for name in sorted(names & vars(value).keys()):
+            watch_value(guards, vars(value)[name], names, f"{why}.{name}", depth - 1)
+
+
+def _is_attribute(value: Any, name: str) -> bool:
+    """Tell whether an object has an attribute, or its class a number or a string of that name."""
+    return name in vars(value) or isinstance(getattr(type(value), name, None), NUMBERS)
+
+
+def random_states() -> dict[str, Any]:
+    """Return where the generators of Python and NumPy are, of those that have been imported."""
+    python, numpy = sys.modules.get("random"), sys.modules.get("numpy.random")
+    found: dict[str, Any] = {} if python is None else {"Python": python.getstate()}
+    if numpy is not None:
+        _, key, *place = numpy.get_state()
+        found["NumPy"] = key.tobytes(), place
+    return found
 
 
 # --- all of them ---
@@ -144,15 +170,24 @@ def all_guards(trace: Trace, watched: Guards, names: frozenset[str]) -> Guards:
             guards.attribute(cell, "grad", seen.before, same, "whether .grad is None, or its shape")
     for optimizer in trace.optimizers.values():
         _watch_optimizer(guards, optimizer)
-    watched_modules: set[int] = set()
-    for module in trace.modules.values():
-        if id(module) not in watched_modules:  # it isn't a part of an earlier one
-            for part in module.modules():
-                watched_modules.add(id(part))
-                _watch_module(guards, part, names)
+    for part in _parts(list(trace.modules.values())):
+        _watch_module(guards, part, names | mentioned_by_class(type(part), Module))
+    parts = _parts([*watched.modules.values(), *trace.listed.values()])
+    read = {kind: _through(kind, names) for kind in {type(part) for part in parts}}
+    for part in parts:
+        _watch_module(guards, part, read[type(part)], (Module, Parameter, Buffer))
     for entry, same, why in zip(watched.entries, watched.same, watched.causes, strict=True):
         guards.add(*entry, same, why)
     return guards
+
+
+def _parts(modules: Sequence[Module]) -> list[Module]:
+    """Return modules and all their parts, each once."""
+    found: dict[int, Module] = {}
+    for module in modules:
+        if id(module) not in found:  # it isn't a part of an earlier one
+            found.update((id(part), part) for part in module.modules())
+    return list(found.values())
 
 
 def _watch_optimizer(guards: Guards, optimizer: Any) -> None:
@@ -171,11 +206,18 @@ def _watch_optimizer(guards: Guards, optimizer: Any) -> None:
                     guards.item(state, name, value, f"the state {name!r} of {kind}")
 
 
-def _watch_module(guards: Guards, module: Module, names: frozenset[str]) -> None:
-    """Guard a module's parts, and those of its attributes that code mentions."""
-    mentioned = names | mentioned_by_class(type(module), Module)
-    parts = (Module, Parameter, Buffer, Value, list, tuple, dict)
-    chosen = [k for k, v in vars(module).items() if k in mentioned or isinstance(v, parts)]
+def _watch_module(
+    guards: Guards,
+    module: Module,
+    names: frozenset[str],
+    parts: tuple[type, ...] = (Module, Parameter, Buffer, Value, list, tuple, dict),
+) -> None:
+    """Guard a module's parts, how many it has, and those of its attributes that code mentions."""
+    chosen = [k for k, v in vars(module).items() if k in names or isinstance(v, parts)]
     hooks = {"_hooks", "_pre_hooks"}.difference(chosen)
+    guards.length(vars(module), f"{type(module).__name__}'s attributes")
     guards.attributes(module, [*chosen, *sorted(hooks)], type(module).__name__)
     guards.attribute(module, "training", module.training, same_mode, "training or eval()")
+    for name in chosen:
+        if not isinstance(vars(module)[name], list | tuple | dict):
+            watch_value(guards, vars(module)[name], names, f"{type(module).__name__}.{name}")

@@ -164,6 +164,8 @@ class Module:
 
     def _parts(self) -> Iterable[tuple[str, Any]]:
         """Return the attributes to look for parts in, by name."""
+        if config.trace is not None:
+            config.trace.lists(self)
         return [(k, v) for k, v in vars(self).items() if k not in self._hidden]
 
     def _members(self) -> list[tuple[str, Member]]:

@@ -282,6 +282,11 @@ class _Walk:
 
     def _mask(self, part: Value) -> None:
         mask = part._data
+        shape = self.shape[self.dim : self.dim + mask.ndim]
+        if mask.shape != shape:
+            raise OpIndexError(
+                f"{_call(self.x)}: the mask has shape {mask.shape}, but what it masks has {shape}"
+            )
         if not known(part):
             raise TraceError(
                 f"{_call(self.x)}: what a mask selects has a size that depends on the numbers, and "
@@ -291,11 +296,6 @@ class _Walk:
             self.places.append((self._axis(), wrap(np.zeros(int(mask), np.int64))))
             self.parts.append(None)
             return
-        shape = self.shape[self.dim : self.dim + mask.ndim]
-        if mask.shape != shape:
-            raise OpIndexError(
-                f"{_call(self.x)}: the mask has shape {mask.shape}, but what it masks has {shape}"
-            )
         for p in np.nonzero(mask):
             self._place(wrap(p))
 
@@ -402,9 +402,13 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
         OpIndexError: as for x[index].
         GradError: x is a leaf that requires grad.
     """
-    parts, places = split_index(input, index)
     source = value if isinstance(value, Value) else wrap(np.asarray(value, input.dtype))
     source = source.to(input.dtype)  # type: ignore[attr-defined]
+    if source.ndim == 0 and _is_open_mask(input, index):
+        mask = index.reshape(*index.shape, *[1] * (input.ndim - index.ndim))
+        input.masked_fill_(mask, source)
+        return
+    parts, places = split_index(input, index)
     if not places:
         target: Tensor = apply(Slice(parts), input)
         target.copy_(_without_ones(source, target.ndim))
@@ -414,6 +418,12 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     shown = Places.shown(IndexPut(dim), spec_of(target), [spec_of(t) for t in tensors])
     source = _without_ones(source, len(shown))
     assign(target, apply(IndexPut(dim), target, source, *tensors), "x[index] = value")
+
+
+def _is_open_mask(input: Tensor, index: Any) -> bool:
+    """Tell whether an index is one mask that fits, in a step that is being traced."""
+    is_mask = isinstance(index, Value) and index._data.dtype.kind == "b"
+    return is_mask and not known(index) and index.shape == input.shape[: index.ndim]
 
 
 def _without_ones(source: Tensor, ndim: int) -> Tensor:
