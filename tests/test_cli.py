@@ -129,6 +129,7 @@ def test_resume_of_a_finished_run_changes_nothing(run: pathlib.Path) -> None:
     [
         (["train"], "Which recipe? One of: mlp"),
         (["train", "nothing"], "'nothing' is not"),
+        (["train", "mlp", "--preset", "long"], "mlp has no preset 'long': one of default, fast"),
         (["train", "mlp", "--epochs", "0"], "0 is not in the range"),
         (["train", "mlp", "--batch-size", "100000"], "more than all 7200 samples"),
         (["train", "mlp", "--data-dir", "/no/such/folder"], "does not exist"),

@@ -13,7 +13,7 @@ import click
 
 from . import __version__
 from .cli_explain import explain
-from .cli_types import FILE, FOLDER, NEW, RUN, check_dataset
+from .cli_types import FILE, FOLDER, NEW, RUN, check_choice, preset_options
 from .errors import SaveError, ToumeiError
 from .recipes import NAMES, find
 from .recipes.recipe import Options, Recipe, Sampling
@@ -73,8 +73,7 @@ def main() -> None:
 @click.option("--batch-size", type=click.IntRange(1), help="Samples per step.")
 @click.option("--lr", type=_Finite(0, min_open=True), help="Largest learning rate.")
 @click.option("--samples", type=click.IntRange(1), help="Train on so many samples only.")
-@click.option("--fast", "preset", flag_value="fast", default="default", type=str,
-              help="About a minute of training that visibly learns.")  # fmt: skip
+@preset_options
 @click.option("--data", "dataset", metavar="NAME", help="Which data, where a recipe has several.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same weights.")
 @click.option("--out", type=NEW, help="Folder for the run.")
@@ -136,7 +135,7 @@ def _started(recipe: str | None, out: pathlib.Path | None, given: dict[str, Any]
         )
     given["checkpoint_seconds"] = given.pop("checkpoint_every")
     found = find(recipe)
-    check_dataset(found, given["dataset"])
+    check_choice(found, given["dataset"], given["preset"])
     return Run(found, folder, Options(**given))
 
 
@@ -154,7 +153,7 @@ def _resumed(
     )  # fmt: skip
     for name in fixed:
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            option = {"preset": "fast", "dataset": "data"}.get(name, name).replace("_", "-")
+            option = {"dataset": "data"}.get(name, name).replace("_", "-")
             raise click.UsageError(f"--{option} can't be changed in a resumed run: leave it out")
     name, options = open_run(folder)
     if recipe not in (None, name):
@@ -285,8 +284,7 @@ def sample(run: pathlib.Path, seed: int, **given: Any) -> None:
 
 @main.command(name="find-lr")
 @click.argument("recipe", type=click.Choice(NAMES))
-@click.option("--fast", "preset", flag_value="fast", default="default", type=str,
-              help="Of the one-minute budget.")  # fmt: skip
+@preset_options
 @click.option("--data", "dataset", metavar="NAME", help="Which data, where a recipe has several.")
 @click.option("--data-dir", type=FOLDER, help="Where the full data sets are.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples per step.")
@@ -305,7 +303,7 @@ def find_lr(recipe: str, steps: int, out: str, **given: Any) -> None:
     from .train.lr_finder import find_lr as sweep
 
     found = find(recipe)
-    check_dataset(found, given["dataset"])
+    check_choice(found, given["dataset"], given["preset"])
     run = Run(found, new_folder(recipe), Options(**given))
     curve = sweep(run.trainer, run.train, steps=steps)
     curve.plot(out)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_types import FILE, FOLDER, check_dataset
+from .cli_types import FILE, FOLDER, check_choice, preset_options
 from .recipes import NAMES, find
 from .recipes.recipe import Options
 
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
               help="For which processor it is written.  [default: this one]")  # fmt: skip
 @click.option("--picture", type=FILE, metavar="FILE", help="Draw where the time goes.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="How many run it.  [default: cores]")
-@click.option("--fast", "preset", flag_value="fast", default="default", type=str,
-              help="Of the one-minute budget.")  # fmt: skip
+@preset_options
 @click.option("--data", "dataset", metavar="NAME", help="Which data, where a recipe has several.")
 @click.option("--data-dir", type=FOLDER, help="Where the full data sets are.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples per step.")
@@ -81,7 +80,7 @@ def explain(
             "--kernel N goes with --ir or --assembly, and they (and --target) with it"
         )
     found = find(recipe)
-    check_dataset(found, given["dataset"])
+    check_choice(found, given["dataset"], given["preset"])
     from .recipes.explain import explain_recipe
     from .viz.explain import titled_graph
 

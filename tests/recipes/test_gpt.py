@@ -155,3 +155,12 @@ def test_it_writes_and_is_surprised(opened: Opened, tmp_path: pathlib.Path) -> N
     assert "20 characters after the first" in out and (tmp_path / "x.png").stat().st_size > 1000
     with pytest.raises(ToumeiError, match="never seen: é ü"):
         opened.recipe.predict(opened, "üé", None)
+
+
+def test_the_long_preset_is_a_larger_model_on_longer_windows() -> None:
+    recipe = find("gpt")
+    data = recipe.data(Options(preset="long", data_dir="/nowhere"))
+    assert len(data.train[0][0]) == 128
+    sizes = [sum(p.numel() for p in recipe.model(d.facts).parameters())
+             for d in (recipe.data(Options(data_dir="/nowhere")), data)]  # fmt: skip
+    assert sizes[1] > 3 * sizes[0]

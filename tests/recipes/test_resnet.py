@@ -62,7 +62,7 @@ def test_photographs_are_taken_where_they_are(
     assert data.text == "CIFAR-10 (100 + 20)"
     assert (len(data.train), len(data.validation), len(data.test)) == (90, 10, 20)
     assert data.facts["shape"] == [3, 32, 32] and data.facts["classes"][3] == "cat"
-    assert data.target == 0.9125 and recipe.example(data.facts) == ((1, 3, 32, 32),)
+    assert data.target == 0.90 and recipe.example(data.facts) == ((1, 3, 32, 32),)
     opened = Opened(recipe, tmp_path, data.facts, recipe.model(data.facts).eval())
     Image.fromarray(np.full((50, 80, 3), 99, np.uint8)).save(tmp_path / "a.jpg")
     lines = recipe.predict(opened, str(tmp_path / "a.jpg"), None).splitlines()

@@ -29,7 +29,7 @@ Facts = Mapping[str, Any]
 class Options:
     """How a recipe is run; what is None takes the recipe's own value."""
 
-    preset: str = "default"  # or "fast": about a minute that visibly learns
+    preset: str = "default"  # or another of the recipe's presets
     dataset: str | None = None
     epochs: int | None = None
     batch_size: int | None = None
@@ -103,6 +103,8 @@ class Recipe:
     mode: str = "max"  # whether a larger ("max") or a smaller ("min") metric is better
     source: str  # where the figure to reach is published
     datasets: tuple[str, ...] = ()  # what --data may name; none: there is one only
+    #: "fast" is about a minute that visibly learns, "long" a larger model and more time.
+    presets: tuple[str, ...] = ("default", "fast")
     sampling: tuple[str, ...] = ()  # the fields of Sampling that `sample` heeds, besides the seed
 
     # --- what is trained ---

@@ -149,7 +149,7 @@ def command(recipe: Recipe, options: Options) -> str:
     """Return the command that trains so again; where the data are is not part of it."""
     words = ["toumei train", recipe.name]
     if options.preset != Options.preset:
-        words.append(f"--{options.preset}")
+        words.append("--fast" if options.preset == "fast" else f"--preset {options.preset}")
     if options.compile is not None:
         words.append("--compile" if options.compile else "--no-compile")
     given = {
