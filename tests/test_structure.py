@@ -22,7 +22,8 @@ ROOT = Path(toumei.__file__).parent
 
 # A module imports only what stands above it in this list; each line is a file or a folder.
 ORDER = [
-    "errors", "config", "op", "traced", "debug", "device", "machine", "tape", "backward", "views", "numerics",
+    "errors", "config", "op", "traced", "debug", "device", "machine", "tape", "backward", "views",
+    "numerics",
     "names", "ops", "mathmethods", "linalgmethods", "memorymethods", "methods", "tensor",
     "autograd", "linalg", "special", "signal", "masked", "testing", "nn", "optim", "io",
     "compiler", "eager", "data", "models", "viz", "train", "recipes",
