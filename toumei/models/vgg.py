@@ -17,10 +17,9 @@ from ..tensor import Tensor
 CONFIGURATION_D = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
-def _features(stages: Sequence[Sequence[int]], batch_norm: bool) -> nn.Sequential:
+def _features(stages: Sequence[Sequence[int]], batch_norm: bool, inputs: int) -> nn.Sequential:
     """Return convolution (→ norm) → ReLU for each width, and a pooling after each stage."""
     layers: list[nn.Module] = []
-    inputs = 3
     for stage in stages:
         for width in stage:
             layers.append(nn.Conv2d(inputs, width, 3, padding=1))
@@ -35,7 +34,8 @@ def _features(stages: Sequence[Sequence[int]], batch_norm: bool) -> nn.Sequentia
 class VGG(nn.Module):
     """Stages of convolutions, each of half the size, then a classifier of what they find.
 
-    Shape: (N, 3, H, W) -> (N, num_classes) scores; H = W = 224 in ImageNet, 32 at least
+    Shape: (N, channels, H, W) -> (N, num_classes) scores; H = W = 224 in ImageNet; each stage
+        halves them
 
     Args:
         stages: the convolutions' widths, stage by stage.
@@ -43,6 +43,7 @@ class VGG(nn.Module):
         hidden: width of the two linear layers before the last.
         dropout: probability that a value of these two is dropped in training.
         batch_norm: normalise after each convolution.
+        channels: of the images: 1 if grey, 3 if coloured.
 
     >>> import toumei as tm
     >>> VGG([[4], [8], [8], [8], [8]], num_classes=5, hidden=16)(tm.zeros(1, 3, 32, 32)).shape
@@ -56,8 +57,9 @@ class VGG(nn.Module):
         hidden: int = 4096,
         dropout: float = 0.5,
         batch_norm: bool = False,
+        channels: int = 3,
     ) -> None:
-        self.features = _features(stages, batch_norm)
+        self.features = _features(stages, batch_norm, channels)
         self.avgpool = nn.AdaptiveAvgPool2d(7)
         self.classifier = nn.Sequential(
             nn.Linear(stages[-1][-1] * 7 * 7, hidden),
