@@ -51,6 +51,13 @@ def test_a_trainer_with_a_step_of_its_own() -> None:
     assert text.count("Adam.step()") >= 2 and "conv" in text
 
 
+def test_a_trainer_whose_first_steps_are_the_usual_ones() -> None:
+    text = shown("pinn", "--fast", "--batch-size", "20", "--top", "99", columns=160)
+    assert "pinn: a training step with 20 samples" in text and "Adam.step()" in text
+    text = shown("pinn", "--fast", "--batch-size", "20", "--inference", "--top", "99")
+    assert "a step of inference" in text and "gradient" not in text
+
+
 def test_parts_take_the_place_of_the_table(tmp_path: Path) -> None:
     picture = tmp_path / "mlp.png"
     args = ("mlp", "--fast", "--batch-size", "16")

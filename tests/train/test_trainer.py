@@ -282,6 +282,24 @@ def test_the_epochs_of_a_picture_are_whole_even_where_a_loss_is_none(
     assert drawn == [[1], [1, 2, 3]]
 
 
+def test_what_falls_by_decades_is_drawn_on_a_logarithmic_axis(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from toumei.train import plots
+
+    scales: list[list[str]] = []
+
+    def look(figure: Any, path: Any) -> None:
+        scales.append([ax.get_yscale() for ax in figure.axes])
+
+    monkeypatch.setattr(plots, "save_figure", look)
+    values = {"loss": (2.0, 1.0), "validation_error": (0.5, 1e-4), "accuracy": (0.02, 0.9)}
+    rows = [{"epoch": i + 1, **{k: v[i] for k, v in values.items()}} for i in range(2)]
+    plot_history({"": History(rows)}, "x.png")
+    plot_history({"": History([{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 99.0}])}, "x.png")
+    assert scales == [["linear", "log", "linear"], ["log"]]
+
+
 def test_an_unknown_kind_of_picture_is_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(tm.errors.ToumeiError, match=r"no picture can be a \.xyz file; there are"):
         plot_history({"": History([{"epoch": 1, "loss": 2.0}])}, tmp_path / "x.xyz")

@@ -38,5 +38,5 @@ def explain_recipe(recipe: Recipe, options: Options, *, inference: bool = False)
 
 def training_step(trainer: Trainer) -> Callable[[Any], Any]:
     """Return what makes a whole step of one batch; a trainer may have one of its own."""
-    own = type(trainer).training_step is not Trainer.training_step
-    return trainer.training_step if own else trainer.whole_step
+    whole = "whole_step" in trainer.compiled
+    return trainer.whole_step if whole else trainer.training_step

@@ -39,7 +39,7 @@ def plot_history(runs: Mapping[str, History], path: str | os.PathLike[str]) -> N
             other = COLOURS[1] if len(runs) == 1 else COLOURS[i % len(COLOURS)]
             _line(ax, history, measure, COLOURS[i % len(COLOURS)], f"{label}training", "-")
             _line(ax, history, f"validation_{measure}", other, f"{label}validation", "--")
-        if measure == "loss" and _spans_decades(runs):
+        if _falls_by_decades(runs, measure):
             ax.set_yscale("log")
         ax.set(xlabel="epoch", ylabel=measure.replace("_", " "))
         ax.legend(frameon=False, fontsize="small")
@@ -97,6 +97,10 @@ def _whole_epochs(ax: Axes) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def _spans_decades(runs: Mapping[str, History]) -> bool:
-    values: list[Any] = [v for h in runs.values() for v in h["loss"] if v > 0]
-    return bool(values) and max(values) / min(values) > 30
+def _falls_by_decades(runs: Mapping[str, History], measure: str) -> bool:
+    """Tell whether small differences near the end would be lost; what rises isn't stretched."""
+    columns = (measure, f"validation_{measure}")
+    values: list[Any] = [v for h in runs.values() for c in columns for v in h[c] if v and v > 0]
+    if not values or max(values) / min(values) <= 30:
+        return False
+    return measure == "loss" or values[0] > values[-1]
