@@ -78,6 +78,7 @@ class JaxPINN(JaxSide):
             return super().step(batch, rates)
         if self.steps == self.first + 1:
             self._take_over()
+        batch = tuple(map(jnp.asarray, batch))  # once for all of the closure's calls
 
         def closure() -> Any:
             loss, slope = self.slope(self.vector.detach().numpy(), batch)
