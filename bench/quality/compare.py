@@ -149,7 +149,7 @@ def train(
                 results[side].rows.append(Row(**row))
             say(f"{rung}, seed {options.seed}, epoch {epoch + 1}/{epochs}: {_standing(results)}")
         for side, answer in sides.ask("finish"):
-            results[side].test = answer
+            results[side].test = answer["test"]
         if folder is not None and "out" in find(rung).sampling:
             _draw_samples(rung, sides, options.seed, folder)
     return [replace(r, error=sides.errors.get(r.side, "")) for r in results.values()]

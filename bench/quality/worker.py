@@ -4,7 +4,7 @@
     {"do": "open", "rung": "mlp", "options": {…}, "exact": false}  -> {}
     {"do": "losses", "count": 3}                                   -> {"losses": [{…}, …]}
     {"do": "epoch"}                                                -> a Row
-    {"do": "finish"}                                               -> {"accuracy": 0.98, …}
+    {"do": "finish"}                                               -> {"test": {"accuracy": 0.98}}
     {"do": "samples", "count": 100, "folder": "…"}                 -> {"file": "….npy"}
 
 The options are those of `toumei train`.  A request that fails is answered with {"error": "…"}.
@@ -50,7 +50,7 @@ class Worker(Answering):
         return asdict(self._opened().epoch())
 
     def do_finish(self) -> dict[str, Any]:
-        return self._opened().finish()
+        return {"test": self._opened().finish()}
 
     def do_samples(self, count: int, folder: str) -> dict[str, Any]:
         path = Path(folder) / f"{self.side}.npy"

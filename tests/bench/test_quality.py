@@ -26,6 +26,7 @@ from bench.quality.compare import Result
 from bench.quality.course import NOWHERE, Course, Row, open_course, rates_of
 from bench.quality.picture import draw
 from bench.quality.side import Arrays, Rates, Side
+from bench.quality.worker import Worker
 from toumei.errors import ToumeiError
 from toumei.recipes import NAMES, find
 from toumei.recipes.recipe import Options
@@ -81,6 +82,16 @@ def a_course(values: Iterable[float], mode: str = "max") -> Course:
     rates = [Rates(0.1 * k, 0.9) for k in range(9)]
     test = [(tm.tensor([1]),)]
     return Course(Counter(values), train, [(tm.zeros(1),)], test, rates, "accuracy", mode)
+
+
+def test_a_metric_may_have_any_name() -> None:
+    """A pinn's is "error", which says in an answer that something failed."""
+    worker = Worker("toumei")
+    worker.course = a_course([0.5])
+    worker.course.metric = "loss"
+    assert worker.answer({"do": "epoch"})["value"] == 7.0
+    worker.course.side.evaluate = lambda batches: {"error": 0.25}  # type: ignore[method-assign]
+    assert worker.answer({"do": "finish"}) == {"test": {"error": 0.25}}
 
 
 @pytest.mark.parametrize(("mode", "best"), [("max", 6), ("min", 3)])
@@ -216,7 +227,7 @@ def played(monkeypatch: pytest.MonkeyPatch, **processes: Answers) -> dict[str, P
 
 
 def test_sides_take_turns_and_one_that_fails_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = Answers(open={}, epoch=[row(1, 0.5), row(2, 0.6)], finish={"accuracy": 0.7})
+    ours = Answers(open={}, epoch=[row(1, 0.5), row(2, 0.6)], finish={"test": {"accuracy": 0.7}})
     other = Answers(open={}, epoch=[row(1, 0.4), SideError("no memory")])
     ready = played(monkeypatch, toumei=ours, torch=other)
     lines: list[str] = []
