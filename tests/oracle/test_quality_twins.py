@@ -196,3 +196,12 @@ def test_chance_follows_the_seed(rung: str) -> None:
         twin = make("torch", rung, setup._replace(seed=seed, exact=False))
         losses.append({n: float(v) for n, v in twin.step(batch, Rates(1e-3, 0.9)).items()})
     assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("count", [1, 100, 1790, 1792, 10_000])
+def test_the_moving_average(count: int) -> None:
+    """It moves as the recipes' does, long after a test's few steps too."""
+    wanted = generators._moving(tm.tensor(1.0), tm.tensor(3.0), tm.tensor(count))
+    one, three = torch.tensor(1.0), torch.tensor(3.0)
+    found = torch_generators.moving(one, three, torch.tensor(count))
+    assert found.item() == pytest.approx(float(wanted), rel=1e-6)
