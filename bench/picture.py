@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _BAR = 0.13  # inches
 _GAP = 0.16  # between groups
-_COLOURS = {  # ours stands out; the two forms of a framework have one hue
+COLOURS = {  # ours stands out; the two forms of a framework have one hue
     OURS: "#d55e00",
     "torch": "#0072b2",
     "torch-compile": "#7fb8dd",
@@ -46,7 +46,7 @@ def draw(found: Mapping[str, Any], titles: Mapping[str, str], path: Path) -> Non
     ax.set_axisbelow(True)
     _margin(ax, workloads)
     figure.suptitle(_title(found), fontsize=10)
-    handles = [Patch(color=_COLOURS[side], label=title) for side, title in titles.items()]
+    handles = [Patch(color=COLOURS[side], label=title) for side, title in titles.items()]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=len(titles), frameon=False, fontsize=8
     )
@@ -61,7 +61,7 @@ def _bars(ax: Axes, workloads: Mapping[str, Any], sides: Sequence[str]) -> list[
             result = found["sides"].get(side, {})
             time = result.get("median_ms")
             place = top + (i + 0.5) * _BAR
-            ax.barh(place, time or 0, 0.9 * _BAR, color=_COLOURS[side])
+            ax.barh(place, time or 0, 0.9 * _BAR, color=COLOURS[side])
             start = (time, "data") if time else (0, "axes fraction")
             ax.annotate(
                 _remark(side, result, found["ratio"]), (start[0], place), (4, 0),

@@ -29,6 +29,7 @@ class Process:
         arguments: of the module.
         threads: that it may use.
         variables: of the environment, besides those that set the threads.
+        limit: seconds for an answer.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class Process:
         arguments: Sequence[str],
         threads: int,
         variables: dict[str, str] | None = None,
+        limit: float = LIMIT,
     ) -> None:
+        self.limit = limit
         command = [str(python), "-m", module, str(threads), *arguments]
         self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed at exit)
         self.process = subprocess.Popen(
@@ -59,14 +62,14 @@ class Process:
         """
         assert self.process.stdin is not None and self.process.stdout is not None
         line = ""
-        watch = threading.Timer(LIMIT, self.process.kill)
+        watch = threading.Timer(self.limit, self.process.kill)
         watch.start()
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps({"do": do, **request}), file=self.process.stdin, flush=True)
             line = self.process.stdout.readline()
         watch.cancel()
         if not line and watch.finished.is_set() and self.process.wait() == -9:
-            raise SideError(f"it has not answered for {LIMIT} s")
+            raise SideError(f"it has not answered for {self.limit:.0f} s")
         if not line:
             raise SideError(f"it ended by itself: {self.last_words()}")
         answer: dict[str, Any] = json.loads(line)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from .process import Process
+from .process import LIMIT, Process
 from .venvs import ENVIRONMENTS, ensure
 
 OURS = "toumei"
@@ -38,10 +38,10 @@ class Side(NamedTuple):
             return Path(sys.executable)
         return ensure(ENVIRONMENTS[self.environment], say)
 
-    def start(self, python: Path, threads: int, caches: Path) -> Process:
+    def start(self, python: Path, threads: int, caches: Path, limit: float = LIMIT) -> Process:
         """Start it; compiled code that it keeps on the disk goes into a folder of `caches`."""
         kept = {"TOUMEI_CACHE": str(caches), "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor")}
-        return Process(python, self.module, [self.mode], threads, kept)
+        return Process(python, self.module, [self.mode], threads, kept, limit)
 
 
 PEERS = {

@@ -61,8 +61,9 @@ def conv_transpose(p: Tree, x: Array) -> Array:
 
 def batch_norm(p: Tree, s: Tree, name: str, x: Array) -> tuple[Array, Tree]:
     """Return the normalised batch, and the running statistics with this one's among them."""
-    mean = x.mean((0, 1, 2))
-    variance = jnp.square(x - mean).mean((0, 1, 2))
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes)
+    variance = jnp.square(x - mean).mean(axes)
     y = (x - mean) * lax.rsqrt(variance + 1e-5) * p[name + ".weight"] + p[name + ".bias"]
     count = x.size // x.shape[-1]
     new = {"mean": mean, "var": variance * (count / (count - 1))}
@@ -83,15 +84,17 @@ def max_pool(x: Array) -> Array:
     return x.reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
 
 
-def heads(x: Array) -> Array:
+def heads(x: Array, count: int) -> Array:
     """Shape: (N, L, D) -> (N, H, L, D/H)"""
     n, length, _ = x.shape
-    return x.reshape(n, length, HEADS, -1).transpose(0, 2, 1, 3)
+    return x.reshape(n, length, count, -1).transpose(0, 2, 1, 3)
 
 
-def attend(q: Array, k: Array, v: Array, causal: bool, key: Key = None) -> Array:
-    """Attention of queries, keys and values (N, L, D)."""
-    q, k, v = heads(q), heads(k), heads(v)
+def attend(
+    q: Array, k: Array, v: Array, causal: bool, key: Key = None, count: int = HEADS
+) -> Array:
+    """Attention of queries, keys and values (N, L, D), with so many heads."""
+    q, k, v = heads(q, count), heads(k, count), heads(v, count)
     scores = q @ k.swapaxes(-1, -2) * q.shape[-1] ** -0.5
     if causal:
         ahead = jnp.triu(jnp.ones(scores.shape[-2:], bool), 1)

@@ -38,17 +38,21 @@ class Side(Protocol):
     def versions(self) -> dict[str, str]: ...
 
 
-class Server:
-    """Answers requests about one side."""
-
-    def __init__(self, side: Side) -> None:
-        self.side = side
-        self.take_step: Step | None = None
+class Answering:
+    """Answers requests, each by a method of its name."""
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         action = getattr(self, f"do_{request.pop('do')}")
         found: dict[str, Any] = action(**request)
         return found
+
+
+class Server(Answering):
+    """Answers requests about one side."""
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.take_step: Step | None = None
 
     def do_about(self) -> dict[str, Any]:
         return {"versions": self.side.versions()}
@@ -131,13 +135,18 @@ def _core(processor: int) -> str:
 
 
 def serve(make: Callable[[], Side]) -> None:
+    """Answer requests about a framework; see `listen`."""
+    listen(lambda: Server(make()))
+
+
+def listen(make: Callable[[], Answering]) -> None:
     """Answer requests until the input ends; what libraries print goes to the error output."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    server: Server | None = None
+    server: Answering | None = None
     for line in sys.stdin:
         try:
-            server = server or Server(make())
+            server = server or make()
             found = server.answer(json.loads(line))
         except Exception as error:
             traceback.print_exc()
