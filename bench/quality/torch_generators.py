@@ -17,8 +17,8 @@ import toumei as tm
 from toumei.recipes.generators import JUDGED, noise
 from toumei.recipes.judge import CHUNK, frechet_distance, judge, shares
 
-from .side import Array, Arrays, Mean, Rates, Setup, Side
-from .torch_images import adjust, copied, load
+from .side import Array, Arrays, Rates, Setup, Side
+from .torch_side import TorchSide, load, set_rates
 
 PENALTY = 10.0  # λ of Gulrajani et al.
 CRITIC_STEPS = 5  # how often the critic learns before the generator does once
@@ -150,14 +150,14 @@ class Adversaries(Side):
         self.model, self.share = model, share
         self.latent, self.chance = setup.facts["latent"], Chance(setup)
         self.generator, self.opponent = model.values()
-        self.optimizer = torch.optim.Adam(self.generator.parameters(), betas=betas)
-        self.optimizer_d = torch.optim.Adam(self.opponent.parameters(), betas=betas)
+        self.optimizer = torch.optim.Adam(self.generator.parameters(), betas=betas, fused=True)
+        self.optimizer_d = torch.optim.Adam(self.opponent.parameters(), betas=betas, fused=True)
         self.average = AveragedModel(model, avg_fn=moving, use_buffers=True)
         self.steps = 0
 
     def step(self, batch: Arrays, rates: Rates) -> dict[str, Tensor]:
-        adjust(self.optimizer, rates)
-        adjust(self.optimizer_d, rates, self.share)
+        set_rates(self.optimizer, rates)
+        set_rates(self.optimizer_d, rates._replace(lr=self.share * rates.lr))
         losses = self.learn(torch.from_numpy(batch[0]))
         self.average.update_parameters(self.model)
         self.steps += 1
@@ -177,7 +177,7 @@ class Adversaries(Side):
         return np.concatenate([(generator(z).numpy() + 1) / 2 for z in parts])
 
     def snapshot(self) -> dict[str, Tensor]:
-        return copied(self.average.module)
+        return {name: v.clone() for name, v in self.average.module.state_dict().items()}
 
     def restore(self, kept: dict[str, Tensor]) -> None:
         self.average.module.load_state_dict(kept)
@@ -239,52 +239,27 @@ class WGAN(Adversaries):
         return ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
 
 
-class AutoEncoder(Side):
-    """Trains the VAE on −ELBO, in nats per image; when it is measured, noise is always the same.
-
-    Args:
-        model: with its first weights.
-        setup: what the side is made from.
-    """
+class AutoEncoder(TorchSide):
+    """Trains the VAE on −ELBO, in nats per image; when it is measured, noise is always the same."""
 
     def __init__(self, model: VAE, setup: Setup) -> None:
-        self.model, self.latent, self.chance = model, setup.facts["latent"], Chance(setup)
-        self.optimizer = torch.optim.Adam(model.parameters())
+        super().__init__(model, torch.optim.Adam(model.parameters(), fused=True), self.figures_of)
+        self.latent, self.chance = setup.facts["latent"], Chance(setup)
 
-    def step(self, batch: Arrays, rates: Rates) -> dict[str, Tensor]:
-        images = torch.from_numpy(batch[0])
-        adjust(self.optimizer, rates)
-        self.optimizer.zero_grad()
-        loss = self._loss(images, self.chance.normal(len(images), self.latent))
-        loss.backward()
-        self.optimizer.step()
-        return {"loss": loss.detach()}
-
-    @torch.no_grad()
-    def evaluate(self, batches: Iterable[Arrays]) -> dict[str, float]:
-        means = Mean()
-        for images, *_ in batches:
-            noise = latents(len(images), self.latent, seed=0)
-            means.add({"loss": self._loss(torch.from_numpy(images), noise)}, len(images))
-        return means.means()
+    def figures_of(self, model: VAE, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Return the mean loss of images: cross-entropy of the pixels, and KL."""
+        images, count = batch[0], len(batch[0])
+        training = model.training
+        z = self.chance.normal(count, self.latent) if training else latents(count, self.latent, 0)
+        scores, mu, logvar = model(images, z)
+        bce = F.binary_cross_entropy_with_logits(scores, images.flatten(1), reduction="sum")
+        kl = -0.5 * torch.sum(1 + logvar - mu**2 - logvar.exp())
+        return {"loss": (bce + kl) / count}
 
     @torch.no_grad()
     def samples(self, count: int, seed: int) -> Array:
         pixels = torch.sigmoid(self.model.scores(latents(count, self.latent, seed)))
         return pixels.unflatten(1, (1, 28, 28)).numpy()
-
-    def snapshot(self) -> dict[str, Tensor]:
-        return copied(self.model)
-
-    def restore(self, kept: dict[str, Tensor]) -> None:
-        self.model.load_state_dict(kept)
-
-    def _loss(self, images: Tensor, noise: Tensor) -> Tensor:
-        """Return the mean loss of images: cross-entropy of the pixels, and KL."""
-        scores, mu, logvar = self.model(images, noise)
-        bce = F.binary_cross_entropy_with_logits(scores, images.flatten(1), reduction="sum")
-        kl = -0.5 * torch.sum(1 + logvar - mu**2 - logvar.exp())
-        return (bce + kl) / len(images)
 
 
 def moving(average: Tensor, value: Tensor, count: Tensor) -> Tensor:

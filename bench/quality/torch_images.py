@@ -6,17 +6,14 @@ The parts have the names that Toumei's models give them, so that weights travel 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
 from itertools import pairwise
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .side import Arrays, Mean, Rates, Setup, Side
-
-Model = TypeVar("Model", bound=nn.Module)
+from .side import Setup
+from .torch_side import TorchSide, load
 
 
 class Block(nn.Module):
@@ -118,93 +115,37 @@ class ViT(nn.Module):
         return self.heads(self.encoder(torch.cat([token, patches], 1))[:, 0])
 
 
-class Classifier(Side):
-    """Trains a network with cross-entropy.
-
-    Args:
-        model: the network, with its first weights.
-        optimizer: updates them.
-        layout: how images lie in memory.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        layout: torch.memory_format = torch.contiguous_format,
-    ) -> None:
-        self.model, self.optimizer, self.layout = model, optimizer, layout
-
-    def step(self, batch: Arrays, rates: Rates) -> dict[str, Tensor]:
-        images, target = self._tensors(batch)
-        adjust(self.optimizer, rates)
-        self.model.train()
-        self.optimizer.zero_grad()
-        loss = F.cross_entropy(self.model(images), target)
-        loss.backward()
-        self.optimizer.step()
-        return {"loss": loss.detach()}
-
-    @torch.no_grad()
-    def evaluate(self, batches: Iterable[Arrays]) -> dict[str, float]:
-        self.model.eval()
-        means = Mean()
-        for batch in batches:
-            images, target = self._tensors(batch)
-            scores = self.model(images)
-            right = (scores.argmax(1) == target).float().mean()
-            means.add({"loss": F.cross_entropy(scores, target), "accuracy": right}, len(images))
-        return means.means()
-
-    def snapshot(self) -> dict[str, Tensor]:
-        return copied(self.model)
-
-    def restore(self, kept: dict[str, Tensor]) -> None:
-        self.model.load_state_dict(kept)
-
-    def _tensors(self, batch: Arrays) -> tuple[Tensor, Tensor]:
-        images, target = (torch.from_numpy(part) for part in batch)
-        return images.to(memory_format=self.layout), target
+def classified(model: nn.Module, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Return the loss and the share of right answers; a target is a class or a mixture of them."""
+    images, target = batch
+    scores = model(images)
+    classes = target.argmax(1) if target.ndim == 2 else target
+    right = (scores.argmax(1) == classes).float().mean()
+    return {"loss": F.cross_entropy(scores, target), "accuracy": right}
 
 
-def adjust(optimizer: torch.optim.Optimizer, rates: Rates, share: float = 1.0) -> None:
-    """Set learning rate, as a share of what is said, and momentum of an optimiser."""
-    for group in optimizer.param_groups:
-        group["lr"] = share * rates.lr
-        if "betas" in group:
-            group["betas"] = (rates.momentum, group["betas"][1])
-        else:
-            group["momentum"] = rates.momentum
-
-
-def copied(model: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of a model's weights and buffers."""
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def load(model: Model, setup: Setup) -> Model:
-    """Give a model its first weights."""
-    weights = {name: torch.tensor(value) for name, value in setup.weights.items()}
-    model.load_state_dict(weights)
-    return model
-
-
-def resnet(setup: Setup) -> Classifier:
-    facts, layout = setup.facts, torch.channels_last  # on a CPU the faster one
+def resnet(setup: Setup) -> TorchSide:
+    facts = setup.facts
     model = load(ResNet20(len(facts["classes"]), facts["shape"][0]), setup)
-    model = model.to(memory_format=layout)
-    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, weight_decay=1e-4)
-    return Classifier(model, optimizer, layout)
+    model = model.to(memory_format=torch.channels_last)  # the faster layout on a CPU
+    optimizer = torch.optim.SGD(model.parameters(), weight_decay=1e-4, fused=True)
+    return TorchSide(model, optimizer, classified, prepare=_channels_last)
 
 
-def vit(setup: Setup) -> Classifier:
+def _channels_last(batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    images, target = batch
+    return images.to(memory_format=torch.channels_last), target
+
+
+def vit(setup: Setup) -> TorchSide:
     facts = setup.facts
     channels, size, _ = facts["shape"]
     sizes = {name: facts[name] for name in ("patch", "depth", "heads", "dim", "inner")}
     model = load(ViT(size, classes=len(facts["classes"]), channels=channels, **sizes), setup)
-    return Classifier(model, torch.optim.AdamW(model.parameters(), weight_decay=0.05))
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05, fused=True)
+    return TorchSide(model, optimizer, classified)
 
 
-def make(rung: str, setup: Setup) -> Side:
+def make(rung: str, setup: Setup) -> TorchSide:
     """Return the twin of "resnet" or "vit"."""
     return {"resnet": resnet, "vit": vit}[rung](setup)
