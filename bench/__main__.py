@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,6 @@ from .workloads import WORKLOADS, inputs
 
 RESULTS = Path(__file__).parent / "results"
 MEMORY = ("W3", "W4", "W6", "W8")  # where the growth of memory is measured
-BUSY = 0.5  # a load of the machine above which the figures can't be trusted
 
 HELP = """Time training steps of Toumei and its peers, in turns.
 
@@ -89,7 +87,7 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is open is closed
     plan = Plan(threads, 4 if quick else steps, 2 if quick else 6, check)
     names = list(dict.fromkeys(names)) or list(WORKLOADS)
-    _warn_if_busy()
+    measure.warn_if_busy(lambda line: click.secho(line, fg="yellow"))
     ours = sides.ours(not eager and _has_compiler())
     kinds = {OURS: ours, **({} if no_peers else {name: PEERS[name] for name in peers})}
     ready, absent = _environments(kinds)
@@ -115,11 +113,6 @@ def _has_compiler() -> bool:
     import toumei
 
     return hasattr(toumei, "compile")
-
-
-def _warn_if_busy() -> None:
-    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > BUSY:
-        click.secho(f"The machine is busy (load {load:.1f}): expect wrong ratios.", fg="yellow")
 
 
 def _say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ FEW_STEPS = 10
 TURN = 0.1  # seconds of a turn, at least, but for
 MOST_STEPS = 200
 _WARM_UP = 3  # steps after the first one
+BUSY = 0.5  # a load of the machine above which the figures can't be trusted
 _PAUSE = 0.05  # seconds between turns: threads that wait in a loop have gone to sleep by then
 
 Say = Callable[[str], None]
@@ -117,6 +119,12 @@ def run(
                     results[side].losses = process.ask("step", count=CHECKED)["losses"]
     compare(results)
     return results
+
+
+def warn_if_busy(say: Say) -> None:
+    """Say it if others are using the machine."""
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > BUSY:
+        say(f"The machine is busy (load {load:.1f}): expect wrong ratios.")
 
 
 def memory(name: str, kind: Side, python: Path, file: Path, plan: Plan, result: Result) -> None:

@@ -50,9 +50,7 @@ class Environment(NamedTuple):
 
 
 ENVIRONMENTS = {
-    "torch": Environment(
-        "torch", ("torch==2.13.0", "numpy>=2", "setuptools", "safetensors>=0.5"), 1.3
-    ),
+    "torch": Environment("torch", ("torch==2.13.0", "numpy>=2", "setuptools", "safetensors"), 1.3),
     "jax": Environment("jax", ("jax==0.10.2", "jaxlib==0.10.2", "numpy>=2"), 0.6),
     "tensorflow": Environment("tensorflow", ("tensorflow-cpu==2.21.0", "numpy>=2"), 1.9),
 }

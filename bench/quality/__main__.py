@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from bench.measure import warn_if_busy
 from bench.venvs import InstallError
 from toumei.errors import ToumeiError
 from toumei.recipes.recipe import Options
@@ -97,6 +98,7 @@ def main(
     whole = not (options.epochs or options.samples or options.preset != Options.preset)
     folder = out or (RESULTS if whole else None)
     lines: list[str] = []
+    warn_if_busy(lambda line: click.secho(line, fg="yellow", err=True))
     try:
         ready = _environments(sides)
         for name in dict.fromkeys(names):
@@ -151,7 +153,8 @@ def _one(
     everything: list[compare.Result] = []
     for seed in seeds:
         mine = replace(options, seed=seed)
-        results = compare.train(rung, ready, mine, facts["budget"]["epochs"], threads, _say)
+        epochs = facts["budget"]["epochs"]
+        results = compare.train(rung, ready, mine, epochs, threads, folder, _say)
         everything += results
         if folder is not None:  # after each seed: the next one may take long
             _keep(found_of(results), folder)

@@ -9,9 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from bench.measure import TOLERANCE
 from bench.process import Process, SideError
 from bench.sides import Side
+from toumei.recipes import find
 from toumei.recipes.recipe import Options
 
 from .course import Row
@@ -19,6 +22,7 @@ from .rungs import OURS
 
 CHECKED = {"wgan": 5}  # steps whose losses are compared: its generator learns in the fifth
 LIMIT = 3600  # seconds of an epoch
+SHEET = 100  # images that are drawn of a recipe that draws
 
 KINDS = {
     OURS: Side("Toumei", "", "bench.quality.worker", OURS),
@@ -38,14 +42,14 @@ class Result:
     Args:
         side, seed: whose, and which.
         rows: of each epoch.
-        test: the test part's metric with the weights of the best epoch.
+        test: the test part's figures with the weights of the best epoch, by name.
         error: why there is nothing, or not all, in one line.
     """
 
     side: str
     seed: int
     rows: list[Row] = field(default_factory=list)
-    test: float | None = None
+    test: dict[str, float] = field(default_factory=dict)
     error: str = ""
 
 
@@ -131,9 +135,13 @@ def versions(ready: Ready, threads: int) -> dict[str, dict[str, Any]]:
 
 
 def train(
-    rung: str, ready: Ready, options: Options, epochs: int, threads: int, say: Say
-) -> list[Result]:
-    """Train a recipe with one seed on all sides; they take turns, an epoch each."""
+    rung: str, ready: Ready, options: Options, epochs: int, threads: int, folder: Path | None,
+    say: Say,
+) -> list[Result]:  # fmt: skip
+    """Train a recipe with one seed on all sides; they take turns, an epoch each.
+
+    What recipes that draw have drawn at the end goes into the folder, if there is one.
+    """
     results = {side: Result(side, options.seed) for side in ready}
     with opened(rung, ready, options, threads, exact=False) as sides:
         for epoch in range(epochs):
@@ -141,8 +149,22 @@ def train(
                 results[side].rows.append(Row(**row))
             say(f"{rung}, seed {options.seed}, epoch {epoch + 1}/{epochs}: {_standing(results)}")
         for side, answer in sides.ask("finish"):
-            results[side].test = answer["test"]
+            results[side].test = answer
+        if folder is not None and "out" in find(rung).sampling:
+            _draw_samples(rung, sides, options.seed, folder)
     return [replace(r, error=sides.errors.get(r.side, "")) for r in results.values()]
+
+
+def _draw_samples(rung: str, sides: Sides, seed: int, folder: Path) -> None:
+    """Draw a sheet of what each side's model makes up."""
+    from toumei.viz.images import save_images
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="bench-") as place:
+        for side, answer in sides.ask("samples", count=SHEET, folder=place):
+            path = folder / f"quality-{rung}-{side}-{seed}.png"
+            title = f"{rung}, {KINDS[side].title}, seed {seed}"
+            save_images(np.load(answer["file"]), path, 10, title=title)
 
 
 def _standing(results: Mapping[str, Result]) -> str:

@@ -68,7 +68,7 @@ class Course:
     def epoch(self) -> Row:
         """Train for an epoch, measure, and keep the weights if they are the best so far."""
         seconds, data = self._train()
-        value = self._measure(self.validation)
+        value = float(self._measure(self.validation)[self.metric])
         before = self.row
         self.row = Row(before.epoch + 1, before.seconds + seconds, before.data + data, value)
         if math.isfinite(value) and (self.best is None or self._is_better(value, self.best[0])):
@@ -92,11 +92,11 @@ class Course:
     def _is_better(self, value: float, than: float) -> bool:
         return value > than if self.mode == "max" else value < than
 
-    def _measure(self, batches: Iterable[Any]) -> float:
-        return float(self.side.evaluate(map(arrays_of, batches))[self.metric])
+    def _measure(self, batches: Iterable[Any]) -> dict[str, float]:
+        return self.side.evaluate(map(arrays_of, batches))
 
-    def finish(self) -> float:
-        """Return the test part's metric with the best weights.
+    def finish(self) -> dict[str, float]:
+        """Return what the test part's figures are with the best weights.
 
         Raises:
             ToumeiError: there are none, since the training diverged.

@@ -66,7 +66,8 @@ def _run(result: Result, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "side": result.side,
         "seed": result.seed,
-        "test": result.test,
+        "test": result.test.get(facts["metric"]),
+        "test_figures": result.test,
         "epochs": len(rows),
         "epochs_to_figure": reached and reached["epoch"],
         "seconds_to_figure": reached and reached["seconds"],

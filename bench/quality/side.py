@@ -69,7 +69,7 @@ class Side:
         """Return when all steps are done: for frameworks that compute in the background."""
 
     def evaluate(self, batches: Iterable[Arrays]) -> dict[str, float]:
-        """Return the recipe's metric, by its name, over all batches; the model as for use."""
+        """Return the recipe's metric, and perhaps more figures, by name; the model as for use."""
         raise NotImplementedError
 
     def snapshot(self) -> Any:

@@ -1,10 +1,13 @@
 """A side in a process of its own.  python -m bench.quality.worker THREADS SIDE
 
-{"do": "about"}                                                     -> {"torch": "2.13.0"}
-{"do": "open", "rung": "mlp", "options": {…}, "exact": false}       -> {}
-{"do": "losses", "count": 3}                                        -> {"losses": [{…}, …]}
-{"do": "epoch"}                                                     -> a Row
-{"do": "finish"}                                                    -> {"test": 0.98}
+    {"do": "about"}                                                -> {"torch": "2.13.0"}
+    {"do": "open", "rung": "mlp", "options": {…}, "exact": false}  -> {}
+    {"do": "losses", "count": 3}                                   -> {"losses": [{…}, …]}
+    {"do": "epoch"}                                                -> a Row
+    {"do": "finish"}                                               -> {"accuracy": 0.98, …}
+    {"do": "samples", "count": 100, "folder": "…"}                 -> {"file": "….npy"}
+
+The options are those of `toumei train`.  A request that fails is answered with {"error": "…"}.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,7 +50,12 @@ class Worker(Answering):
         return asdict(self._opened().epoch())
 
     def do_finish(self) -> dict[str, Any]:
-        return {"test": self._opened().finish()}
+        return self._opened().finish()
+
+    def do_samples(self, count: int, folder: str) -> dict[str, Any]:
+        path = Path(folder) / f"{self.side}.npy"
+        np.save(path, self._opened().side.samples(count, seed=2))
+        return {"file": str(path)}
 
     def _opened(self) -> Course:
         if self.course is None:
