@@ -84,12 +84,19 @@ def _mlp(setup: Setup) -> JaxSide:
 
 
 def cnn(p: Tree, s: Tree, x: Array, key: Key, training: bool) -> tuple[Array, Tree]:
+    """A small VGG; its layers have the numbers that they have in Toumei's `Sequential`."""
     norm = batch_norm if training else running_norm
-    h, s = norm(p, s, "bn1", conv(part(p, "conv1"), x.transpose(0, 2, 3, 1)))
-    h, s = norm(p, s, "bn2", conv(part(p, "conv2"), nn.relu(h)))
-    h = nn.relu(max_pool(h))
-    h, s = norm(p, s, "bn3", linear(part(p, "fc1"), h.reshape(len(h), -1)))
-    return linear(part(p, "fc2"), dropout(nn.relu(h), 0.4, key)), s
+    h = x.transpose(0, 2, 3, 1)
+    for stage in ((0, 3), (7, 10)):
+        for k in stage:
+            y = conv(part(p, f"features.{k}"), h, padding=1)
+            y, s = norm(p, s, f"features.{k + 1}", y)
+            h = nn.relu(y)
+        h = max_pool(h)
+    h = h.reshape(len(h), -1)
+    for k, own in zip((0, 3), split(key, 2), strict=True):
+        h = dropout(nn.relu(linear(part(p, f"classifier.{k}"), h)), 0.4, own)
+    return linear(part(p, "classifier.6"), h), s
 
 
 def running_norm(p: Tree, s: Tree, name: str, x: Array) -> tuple[Array, Tree]:
@@ -100,7 +107,8 @@ def running_norm(p: Tree, s: Tree, name: str, x: Array) -> tuple[Array, Tree]:
 
 def _cnn(setup: Setup) -> JaxSide:
     weights = transposed(dict(setup.weights))
-    weights["fc1.weight"] = from_nhwc(setup.weights["fc1.weight"], 64)
+    first = "classifier.0.weight"
+    weights[first] = from_nhwc(setup.weights[first], 64)
 
     def figures(p: Tree, s: Tree, batch: Arrays) -> Tree:
         return figures_of(cnn(p, s, batch[0], None, training=False)[0], batch[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -43,21 +44,24 @@ class MLP(nn.Module):
         return self.output(h)
 
 
-class CNN(nn.Module):
-    def __init__(self, classes: int, channels: int, size: int) -> None:
+class VGG(nn.Module):
+    """Images of 28 x 28."""
+
+    def __init__(self, classes: int, channels: int) -> None:
         super().__init__()
-        side = (size - 4) // 2
-        self.conv1, self.bn1 = nn.Conv2d(channels, 32, 3), nn.BatchNorm2d(32)
-        self.conv2, self.bn2 = nn.Conv2d(32, 64, 3), nn.BatchNorm2d(64)
-        self.fc1, self.bn3 = nn.Linear(64 * side * side, 128), nn.BatchNorm1d(128)
-        self.dropout = nn.Dropout(0.4)
-        self.fc2 = nn.Linear(128, classes)
+        layers: list[nn.Module] = []
+        for stage in ((channels, 32, 32), (32, 64, 64)):
+            for n, m in pairwise(stage):
+                layers += [nn.Conv2d(n, m, 3, padding=1), nn.BatchNorm2d(m), nn.ReLU(inplace=True)]
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(
+            nn.Linear(64 * 7 * 7, 128), nn.ReLU(inplace=True), nn.Dropout(0.4),
+            nn.Linear(128, 128), nn.ReLU(inplace=True), nn.Dropout(0.4), nn.Linear(128, classes),
+        )  # fmt: skip
 
     def forward(self, x: Any) -> Any:
-        h = F.relu(self.bn1(self.conv1(x)))
-        h = F.relu(F.max_pool2d(self.bn2(self.conv2(h)), 2))
-        h = F.relu(self.bn3(self.fc1(h.flatten(1))))
-        return self.fc2(self.dropout(h))
+        return self.classifier(self.features(x).flatten(1))
 
 
 def _mlp(setup: Setup) -> TorchSide:
@@ -67,8 +71,7 @@ def _mlp(setup: Setup) -> TorchSide:
 
 
 def _cnn(setup: Setup) -> TorchSide:
-    channels, size, _ = setup.facts["shape"]
-    model = load(CNN(len(setup.facts["classes"]), channels, size), setup)
+    model = load(VGG(len(setup.facts["classes"]), setup.facts["shape"][0]), setup)
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01, fused=True)
     return TorchSide(model, optimizer, classified, prepare=_channels_last)

@@ -15,7 +15,7 @@ from toumei.recipes.run import Run, open_finished
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run_on_few("cnn", tmp_path_factory.mktemp("cnn"), 700, 200, epochs=2, batch=24)
+    return run_on_few("cnn", tmp_path_factory.mktemp("cnn"), 700, 200, epochs=3, batch=16)
 
 
 def test_it_learns(run: Run) -> None:

@@ -1,5 +1,7 @@
 """A convolutional network learns handwritten digits, or pictures of clothes.
 
+The network is a VGG (Simonyan, Zisserman, ICLR 2015) of four convolutions with batch norms.  With
+two convolutions and one pooling, as in PyTorch's example, 99.4 % of MNIST's test set was the end.
 The figures to reach: 99.5 % of MNIST's test set (Simard et al. give 99.4 % for a network of two
 convolutions with affine distortions, 99.6 % with elastic ones), and 93.4 % of Fashion-MNIST's (the
 table in that data set's README has 87.6 to 93.4 % for networks of two convolutions).
