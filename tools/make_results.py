@@ -23,8 +23,10 @@ from toumei.recipes.page import read_summary
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
 PAGE = ROOT / "docs" / "results.md"
-LARGEST = 200_000  # bytes of a picture that is kept
+LARGEST = 300_000  # bytes of a picture that is kept
 PERCENT = {"test accuracy"}
+# What a run shows besides its curves: the first of these that it has.
+SHOWN = ("field.png", "samples.png", "translations.png", "attention.png", "mistakes.png")
 
 BEGIN = """# Results
 
@@ -78,7 +80,7 @@ def page(found: Sequence[Row]) -> str:
     lines += ["| rung | data | figure to reach | reached | minutes | command |\n"]
     lines += ["|---|---|---|---|---|---|\n", *map(_line, found)]
     lines += ["\n## What the figures are compared with\n\n", *map(_anchor, found)]
-    lines += ["\n## Curves\n", *map(_curves, found)]
+    lines += ["\n## Curves and pictures\n", *map(_curves, found)]
     return "".join(lines)
 
 
@@ -122,7 +124,10 @@ def _anchor(row: Row) -> str:
 
 
 def _curves(row: Row) -> str:
-    return f"\n![{row.first['title']}](../results/{row.folders[0].name}/loss.png)\n"
+    folder, title = row.folders[0], row.first["title"]
+    shown = [name for name in SHOWN if (folder / name).exists()][:1]
+    lines = [f"\n![{title}](../results/{folder.name}/{name})\n" for name in ("loss.png", *shown)]
+    return f"\n### {title}\n" + "".join(lines)
 
 
 def _command(summary: dict[str, Any]) -> str:
