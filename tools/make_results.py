@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from toumei.io.files import write_whole
 from toumei.recipes import NAMES
-from toumei.recipes.page import read_summary
+from toumei.recipes.page import is_reached, read_summary
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
@@ -109,10 +109,8 @@ def _goal(row: Row) -> str:
 
 
 def _is_reached(row: Row) -> bool:
-    target, value = row.first["target"], statistics.median(s["value"] for s in row.summaries)
-    if target is None:
-        return True
-    return bool(value >= target if row.first["mode"] == "max" else value <= target)
+    median = statistics.median(s["value"] for s in row.summaries)
+    return is_reached(row.first | {"value": median}) is not False
 
 
 def _figure(value: float, summary: dict[str, Any]) -> str:

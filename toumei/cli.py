@@ -16,6 +16,7 @@ from .cli_explain import explain
 from .cli_types import FILE, FOLDER, NEW, RUN, check_choice, preset_options
 from .errors import SaveError, ToumeiError
 from .recipes import NAMES, find
+from .recipes.page import is_reached, write_page
 from .recipes.recipe import Options, Recipe, Sampling
 from .recipes.run import Run, checkpoint_of, history_of, new_folder, open_finished, open_run
 
@@ -219,8 +220,7 @@ def _verdict(summary: dict[str, Any]) -> str:
     value, target = summary["value"], summary["target"]
     aim = ""
     if target is not None:
-        reached = value >= target if summary["mode"] == "max" else value <= target
-        aim = f"(aim: {target:.4g}, {'reached' if reached else 'missed'}) "
+        aim = f"(aim: {target:.4g}, {'reached' if is_reached(summary) else 'missed'}) "
     return (
         f"result  {summary['metric']} [bold]{value:.4g}[/bold] {aim}"
         f"after {_epochs(summary['epochs'])}, {summary['seconds']:.0f} s"
@@ -362,8 +362,6 @@ def report(runs: tuple[pathlib.Path, ...], out: str) -> None:
         toumei report
         toumei report runs/a runs/b --out compared.html
     """
-    from .recipes.page import write_page
-
     found = runs or tuple(sorted(p.parent for p in pathlib.Path("runs").glob("*/summary.json")))
     write_page(found, out)
     click.echo(f"wrote {out}: {len(found)} run{'s' * (len(found) != 1)}")
