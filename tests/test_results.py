@@ -34,7 +34,8 @@ def run(folder: Path, **changes: Any) -> Path:
 
 def test_the_page_is_that_of_the_kept_runs() -> None:
     found = tool.rows(path.parent for path in tool.RESULTS.glob("*/summary.json"))
-    assert tool.PAGE.read_text() == tool.page(found), "run  python tools/make_results.py"
+    page = tool.page(found, tool.comparisons())
+    assert tool.PAGE.read_text() == page, "run  python tools/make_results.py"
     assert len(found) > 0
 
 
@@ -65,3 +66,23 @@ def test_smaller_is_better_where_it_is(tmp_path: Path, value: float, words: str)
     )
     text = tool.page(tool.rows([folder]))
     assert "error ≤ 0.03" in text and words in text
+
+
+def test_sides_are_compared_seed_by_seed(tmp_path: Path) -> None:
+    def trained(side: str, seed: int, test: float, seconds: float | None) -> dict[str, Any]:
+        return {"side": side, "seed": seed, "test": test, "seconds_to_figure": seconds, "error": ""}
+
+    found = {
+        "rung": "mlp", "data": "Digits", "metric": "accuracy", "target": 0.95,
+        "budget": {"epochs": 3},
+        "runs": [
+            trained("toumei", 0, 0.96, 60.0), trained("torch", 0, 0.97, 90.0),
+            trained("toumei", 1, 0.98, 60.0), trained("torch", 1, 0.99, 120.0),
+            trained("jax", 0, 0.94, None),
+        ],
+    }  # fmt: skip
+    (tmp_path / "quality-mlp.json").write_text(json.dumps(found))
+    text = tool.page([], tool.comparisons(tmp_path))
+    means = "97.00 % (96.00 %, 98.00 %) | 98.00 % (97.00 %, 99.00 %) | 94.00 %"
+    assert f"| `mlp` | Digits | accuracy | 3 | 2 | {means} |" in text
+    assert "| `mlp` | Digits | 95.00 % | 1.00 | 1.75 (× 1.75) | not reached |" in text
