@@ -184,3 +184,11 @@ def budget_of(data: Data, options: Options) -> Budget:
     if budget.batch_size > size:
         raise ToumeiError(f"a batch of {budget.batch_size} is more than all {size} samples")
     return budget
+
+
+def target_of(data: Data, budget: Budget) -> float | None:
+    """Return the figure to reach; None for fewer epochs or samples than it is meant for."""
+    every = len(data.train)
+    shorter = budget.epochs < data.budget.epochs
+    fewer = min(budget.samples or every, every) < min(data.budget.samples or every, every)
+    return None if shorter or fewer else data.target

@@ -18,7 +18,7 @@ from ..io.safetensors import load, save
 from ..machine import describe_machine
 from ..train.callbacks import BestModel, Callback, Checkpoint, HistoryLog, LossPlot
 from ..train.history import History
-from .recipe import Facts, Options, Recipe, budget_of, hold_out
+from .recipe import Facts, Options, Recipe, budget_of, hold_out, target_of
 
 if TYPE_CHECKING:
     from ..data import DataLoader
@@ -131,7 +131,7 @@ class Run:
             "preset": self.options.preset,
             "metric": f"test {self.recipe.metric}",
             "value": round(value, 6),
-            "target": self.data.target,
+            "target": target_of(self.data, self.budget),
             "mode": self.recipe.mode,
             "source": self.recipe.source,
             "epochs": self.trainer.epoch,
