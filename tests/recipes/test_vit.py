@@ -15,7 +15,7 @@ from toumei.models.vit import ViT
 from toumei.recipes import find
 from toumei.recipes.recipe import Options
 from toumei.recipes.run import Run, open_finished
-from toumei.recipes.vit import class_attention, overlaid
+from toumei.recipes.vit import class_attention
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +63,6 @@ def test_attention_of_the_class_token_finds_the_one_patch_that_differs() -> None
     maps = class_attention(model, tm.tensor(image))
     assert maps.shape == (1, 1, 2, 2)
     assert np.unravel_index(maps[0, 0].argmax(), (2, 2)) == (1, 0) and maps[0, 0, 1, 0] > 0.9
-
-
-def test_a_map_lies_over_its_image() -> None:
-    image = np.full((1, 4, 4), 100, np.uint8)
-    weights = np.array([[0.0, 0.0], [0.0, 0.4]])
-    drawn = overlaid(image, weights)
-    assert drawn.shape == (12, 12, 3)
-    assert (drawn[-1, -1] > drawn[0, 0]).sum() >= 2  # viridis: dark blue to yellow
-    plain = overlaid(image, None)
-    assert plain.shape == (12, 12, 3) and (plain == 100).all()
 
 
 class Photographs(CIFAR10):

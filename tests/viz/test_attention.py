@@ -112,7 +112,7 @@ def test_maps_over_a_colour_image(tmp_path: pathlib.Path, figures: list[Any], co
     assert_legible(figures[0])
     assert set(labels) <= set(texts_of(figures[0]))
     first = figures[0].axes[1].get_images()[0].get_array()
-    assert (first == np.rint(np.moveaxis(image, 0, -1) * 255)).all()
+    assert (first[::4, ::4] == np.rint(np.moveaxis(image, 0, -1) * 255)).all()
 
 
 def test_maps_that_do_not_fit_are_refused(tmp_path: pathlib.Path) -> None:

@@ -90,6 +90,8 @@ class ViTRecipe(ImageClassifier):
         return one_cycle(model, optimizer, budget, steps_per_epoch, 0.1)
 
     def report(self, run: Run) -> dict[str, Any]:
+        from ..viz.attention import overlaid
+        from ..viz.canvas import pixels
         from ..viz.images import save_images
 
         figures = super().report(run)
@@ -98,8 +100,8 @@ class ViTRecipe(ImageClassifier):
         images = run.data.test.images[firsts]
         maps = class_attention(cast(ViT, run.model), self.prepared(images, run.facts))
         shown, labels = [], []
-        for label, image, layers in zip(classes, images, maps, strict=True):
-            shown += [overlaid(image, None), *(overlaid(image, weights) for weights in layers)]
+        for label, image, layers in zip(classes, pixels(images, 1), maps, strict=True):
+            shown += [overlaid(image, weights, 3) for weights in (None, *layers)]
             labels += [names[label], *(f"layer {k + 1}" for k in range(len(layers)))]
         title = "Where the class token looks (mean of the heads): bright where it looks most"
         path = run.folder / "attention.png"
@@ -134,27 +136,6 @@ def class_attention(model: ViT, images: Any) -> np.ndarray[Any, Any]:
 
     rows = [weights[:, :, 0, 1:].mean(1) for weights in attention_maps(model, images).values()]
     return np.stack(rows, 1).reshape(len(images), -1, model.side, model.side)
-
-
-def overlaid(
-    image: np.ndarray[Any, Any], weights: np.ndarray[Any, Any] | None, scale: int = 3
-) -> np.ndarray[Any, Any]:
-    """Return an image in colour, enlarged; with weights in grey, and these over it, smoothed.
-
-    Shape: image (channels, H, W) uint8, weights (h, w) -> (scale·H, scale·W, 3) uint8
-    """
-    from matplotlib import colormaps
-    from PIL import Image
-
-    height, width = (scale * size for size in image.shape[1:])
-    large = image.repeat(scale, 1).repeat(scale, 2).transpose(1, 2, 0)
-    if weights is None:
-        return np.broadcast_to(large, (height, width, 3))
-    map_ = Image.fromarray((weights / weights.max()).astype(np.float32))
-    smooth = np.asarray(map_.resize((width, height), Image.Resampling.BILINEAR))
-    colours = colormaps["viridis"](smooth)[..., :3]
-    grey = 0.28 + 0.72 * large.mean(2, keepdims=True) / 255
-    return np.rint(255 * (0.6 * colours + 0.4 * grey)).astype(np.uint8)
 
 
 RECIPE = ViTRecipe()

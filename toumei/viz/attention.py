@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_ENLARGED = 4  # how many dots a pixel gets on each side, for maps to be smooth
 _MOST = 200  # tokens of a side: with more of them no name can be read
 
 
@@ -171,31 +172,33 @@ def _overlays(image: np.ndarray, maps: np.ndarray, names: list[str], title: str)
         y = top + 0.22 + k // across * (height + 0.32)
         page.text(x, y - 0.04, plain(name), fontsize=9, va="bottom", color="0.35")
         ax = inner_axes(page, x, y, width, height)
-        _overlay(ax, image, maps[k - 1] if k else None)
+        ax.set_axis_off()
+        ax.imshow(overlaid(image, maps[k - 1] if k else None, _ENLARGED), aspect="auto")
     x = 0.1 + across * (width + 0.1) + 0.03
     _write_scale(figure, inner_axes(page, x, top + 0.22, 0.1, height))
     return figure
 
 
-def _overlay(ax: Axes, image: np.ndarray, weights: np.ndarray | None) -> None:
-    """Draw an image; or a map in colours, and through them the image in grey, made lighter."""
-    extent = (0, image.shape[1], image.shape[0], 0)
-    ax.set_axis_off()
+def overlaid(image: np.ndarray, weights: np.ndarray | None, scale: int) -> np.ndarray:
+    """Return an image, or in grey and lighter with a map in colours over it; enlarged.
+
+    The map is scaled from 0 to its largest weight, and smoothed between its cells.
+
+    Shape: image (H, W) or (H, W, 3), uint8; weights (h, w) -> (scale·H, scale·W, 3), uint8
+    """
+    from matplotlib import colormaps
+    from PIL import Image
+
+    whole = image if image.ndim == 3 else image[..., None].repeat(3, -1)
+    large = whole.repeat(scale, 0).repeat(scale, 1)
     if weights is None:
-        ax.imshow(image, "gray", vmin=0, vmax=255, extent=extent, aspect="auto")
-        return
-    grey = image if image.ndim == 2 else image @ np.array([0.299, 0.587, 0.114])
-    ax.imshow(grey, "gray", vmin=-100, vmax=255, extent=extent, aspect="auto")
-    ax.imshow(
-        weights,
-        DARK_TO_LIGHT,
-        vmin=0,
-        vmax=weights.max() or 1,
-        extent=extent,
-        interpolation="bilinear",
-        alpha=0.6,
-        aspect="auto",
-    )
+        return large
+    share = Image.fromarray((weights / (weights.max() or 1)).astype(np.float32))
+    smooth = np.asarray(share.resize(large.shape[1::-1], Image.Resampling.BILINEAR))
+    colours = colormaps[DARK_TO_LIGHT](smooth)[..., :3]
+    grey = 0.28 + 0.72 * (large @ np.array([0.299, 0.587, 0.114]))[..., None] / 255
+    drawn: np.ndarray = np.rint(255 * (0.6 * colours + 0.4 * grey)).astype(np.uint8)
+    return drawn
 
 
 def _write_scale(figure: Figure, ax: Axes) -> None:
