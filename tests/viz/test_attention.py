@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from toumei.errors import ToumeiError
-from toumei.viz.attention import plot_attention, plot_attention_over_image
+from toumei.viz.attention import overlaid, plot_attention, plot_attention_over_image
 from toumei.viz.canvas import light_to_dark
 
 from .looks import assert_legible, read, texts_of
@@ -113,6 +113,16 @@ def test_maps_over_a_colour_image(tmp_path: pathlib.Path, figures: list[Any], co
     assert set(labels) <= set(texts_of(figures[0]))
     first = figures[0].axes[1].get_images()[0].get_array()
     assert (first[::4, ::4] == np.rint(np.moveaxis(image, 0, -1) * 255)).all()
+
+
+def test_an_overlay_is_dark_to_light_and_none_is_the_image() -> None:
+    image = np.full((4, 4), 100, np.uint8)
+    weights = np.array([[0.0, 0.0], [0.0, 0.4]])
+    drawn = overlaid(image, weights, 3)
+    assert drawn.shape == (12, 12, 3)
+    assert (drawn[-1, -1] > drawn[0, 0]).sum() >= 2  # viridis: dark blue to yellow
+    plain = overlaid(image, None, 3)
+    assert plain.shape == (12, 12, 3) and (plain == 100).all()
 
 
 def test_maps_that_do_not_fit_are_refused(tmp_path: pathlib.Path) -> None:
