@@ -25,40 +25,7 @@ CRITIC_STEPS = 5  # how often the critic learns before the generator does once
 
 
 class Generator(nn.Module):
-    """DCGAN's.  Shape: (N, latent) -> (N, 1, 28, 28), −1..1"""
-
-    def __init__(self, latent: int, width: int) -> None:
-        super().__init__()
-        self.input = nn.Linear(latent, 2 * width * 7 * 7, bias=False)
-        self.norm1 = nn.BatchNorm2d(2 * width)
-        self.up1 = nn.ConvTranspose2d(2 * width, width, 4, 2, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(width)
-        self.up2 = nn.ConvTranspose2d(width, 1, 4, 2, 1)
-
-    def forward(self, z: Tensor) -> Tensor:
-        h = F.relu(self.norm1(self.input(z).unflatten(1, (-1, 7, 7))))
-        h = F.relu(self.norm2(self.up1(h)))
-        return torch.tanh(self.up2(h))
-
-
-class Discriminator(nn.Module):
-    """DCGAN's.  Shape: (N, 1, 28, 28) -> (N, 1)"""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.down1 = nn.Conv2d(1, width, 4, 2, 1)
-        self.down2 = nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False)
-        self.norm = nn.BatchNorm2d(2 * width)
-        self.output = nn.Linear(2 * width * 7 * 7, 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        h = F.leaky_relu(self.down1(image), 0.2)
-        h = F.leaky_relu(self.norm(self.down2(h)), 0.2)
-        return self.output(h.flatten(1))
-
-
-class DeeperGenerator(nn.Module):
-    """WGAN's.  Shape: (N, latent) -> (N, 1, 28, 28), −1..1"""
+    """DCGAN's and WGAN's.  Shape: (N, latent) -> (N, 1, 28, 28), −1..1"""
 
     def __init__(self, latent: int, width: int) -> None:
         super().__init__()
@@ -75,6 +42,25 @@ class DeeperGenerator(nn.Module):
         h = F.relu(self.norm2(self.up1(h)))
         h = F.relu(self.norm3(self.up2(h)))
         return torch.tanh(self.up3(h))
+
+
+class Discriminator(nn.Module):
+    """DCGAN's.  Shape: (N, 1, 28, 28) -> (N, 1)"""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.down1 = nn.Conv2d(1, width, 4, 2, 1)
+        self.down2 = nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(2 * width)
+        self.down3 = nn.Conv2d(2 * width, 4 * width, 3, 2, 1, bias=False)
+        self.norm3 = nn.BatchNorm2d(4 * width)
+        self.output = nn.Linear(4 * width * 4 * 4, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        h = F.leaky_relu(self.down1(image), 0.2)
+        h = F.leaky_relu(self.norm2(self.down2(h)), 0.2)
+        h = F.leaky_relu(self.norm3(self.down3(h)), 0.2)
+        return self.output(h.flatten(1))
 
 
 class Critic(nn.Module):
@@ -288,7 +274,7 @@ def gan(setup: Setup) -> DCGAN:
 
 def wgan(setup: Setup) -> WGAN:
     latent, width = setup.facts["latent"], setup.facts["width"]
-    parts = {"generator": DeeperGenerator(latent, width), "critic": Critic(width)}
+    parts = {"generator": Generator(latent, width), "critic": Critic(width)}
     return WGAN(load(nn.ModuleDict(parts), setup), (0.0, 0.9), 1.0, setup)
 
 

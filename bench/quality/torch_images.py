@@ -128,7 +128,7 @@ def resnet(setup: Setup) -> TorchSide:
     facts = setup.facts
     model = load(ResNet20(len(facts["classes"]), facts["shape"][0]), setup)
     model = model.to(memory_format=torch.channels_last)  # the faster layout on a CPU
-    optimizer = torch.optim.SGD(model.parameters(), weight_decay=1e-4, fused=True)
+    optimizer = torch.optim.SGD(model.parameters(), weight_decay=5e-4, fused=True)
     return TorchSide(model, optimizer, classified, prepare=_channels_last)
 
 

@@ -157,24 +157,20 @@ def _assert_same_state(ours: Any, theirs: Any, atol: float) -> None:
         np.testing.assert_allclose(found[name].numpy(), value.numpy(), atol=atol, err_msg=name)
 
 
-def _torch_generator(deep: bool) -> Any:
+def _torch_generator() -> Any:
     class Generator(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             up: Any = torch.nn.ConvTranspose2d
-            self.input = torch.nn.Linear(6, 16 * 16 if deep else 8 * 49, bias=False)
-            if deep:
-                self.norm1, self.up1 = torch.nn.BatchNorm2d(16), up(16, 8, 3, 2, 1, bias=False)
-                self.norm2, self.up2 = torch.nn.BatchNorm2d(8), up(8, 4, 4, 2, 1, bias=False)
-                self.norm3, self.up3 = torch.nn.BatchNorm2d(4), up(4, 1, 4, 2, 1)
-            else:
-                self.norm1, self.up1 = torch.nn.BatchNorm2d(8), up(8, 4, 4, 2, 1, bias=False)
-                self.norm2, self.up2 = torch.nn.BatchNorm2d(4), up(4, 1, 4, 2, 1)
+            self.input = torch.nn.Linear(6, 16 * 16, bias=False)
+            self.norm1, self.up1 = torch.nn.BatchNorm2d(16), up(16, 8, 3, 2, 1, bias=False)
+            self.norm2, self.up2 = torch.nn.BatchNorm2d(8), up(8, 4, 4, 2, 1, bias=False)
+            self.norm3, self.up3 = torch.nn.BatchNorm2d(4), up(4, 1, 4, 2, 1)
 
         def forward(self, z: Any) -> Any:
-            h = self.input(z).unflatten(1, (16, 4, 4) if deep else (8, 7, 7))
-            h = self.up2(torch.relu(self.norm2(self.up1(torch.relu(self.norm1(h))))))
-            return torch.tanh(self.up3(torch.relu(self.norm3(h))) if deep else h)
+            h = torch.relu(self.norm1(self.input(z).unflatten(1, (16, 4, 4))))
+            h = torch.relu(self.norm2(self.up1(h)))
+            return torch.tanh(self.up3(torch.relu(self.norm3(self.up2(h)))))
 
     return Generator()
 
@@ -183,14 +179,16 @@ def _torch_discriminator() -> Any:
     class Discriminator(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.down1 = torch.nn.Conv2d(1, 4, 4, 2, 1)
-            self.down2 = torch.nn.Conv2d(4, 8, 4, 2, 1, bias=False)
-            self.norm = torch.nn.BatchNorm2d(8)
-            self.output = torch.nn.Linear(8 * 49, 1)
+            down: Any = torch.nn.Conv2d
+            self.down1 = down(1, 4, 4, 2, 1)
+            self.down2, self.norm2 = down(4, 8, 4, 2, 1, bias=False), torch.nn.BatchNorm2d(8)
+            self.down3, self.norm3 = down(8, 16, 3, 2, 1, bias=False), torch.nn.BatchNorm2d(16)
+            self.output = torch.nn.Linear(16 * 16, 1)
 
         def forward(self, image: Any) -> Any:
             leaky = torch.nn.functional.leaky_relu
-            h = self.norm(self.down2(leaky(self.down1(image), 0.2)))
+            h = self.norm2(self.down2(leaky(self.down1(image), 0.2)))
+            h = self.norm3(self.down3(leaky(h, 0.2)))
             return self.output(leaky(h, 0.2).flatten(1))
 
     return Discriminator()
@@ -224,7 +222,7 @@ def test_dcgan_learns_as_its_twin(monkeypatch: pytest.MonkeyPatch) -> None:
 
     tm.manual_seed(0)
     ours = DCGAN(latent=6, width=4).double()
-    generator = _twin(_torch_generator(deep=False), ours.generator)
+    generator = _twin(_torch_generator(), ours.generator)
     opponent = _twin(_torch_discriminator(), ours.discriminator)
     theirs = [torch.optim.Adam(m.parameters(), 1e-2, (0.5, 0.999)) for m in (generator, opponent)]
     trainer = DCGANTrainer(
@@ -260,7 +258,7 @@ def test_wgan_learns_as_its_twin(monkeypatch: pytest.MonkeyPatch) -> None:
 
     tm.manual_seed(0)
     ours = WGAN(latent=6, width=4).double()
-    generator = _twin(_torch_generator(deep=True), ours.generator)
+    generator = _twin(_torch_generator(), ours.generator)
     critic = _twin(_torch_critic(), ours.critic)
     theirs = [torch.optim.Adam(m.parameters(), 1e-2, (0.0, 0.9)) for m in (generator, critic)]
     trainer = wgan.WGANTrainer(

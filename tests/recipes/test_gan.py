@@ -30,9 +30,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 def test_sizes() -> None:
     model = DCGAN(latent=100, width=64)
     count = {n: sum(p.numel() for p in m.parameters()) for n, m in model.named_children()}
-    up = 128 * 64 * 16 + 64 * 16 + 1
-    assert count["generator"] == 100 * 6272 + 2 * 128 + up + 2 * 64
-    assert count["discriminator"] == 64 * 16 + 64 + 128 * 64 * 16 + 2 * 128 + 6272 + 1
+    convolutions = 64 * 16 + 128 * 64 * 16 + 256 * 128 * 9
+    norms = 2 * (64 + 128 + 256)
+    assert count["generator"] == 100 * 256 * 16 + convolutions + 1 + norms
+    assert count["discriminator"] == convolutions + 64 + 2 * (128 + 256) + 256 * 16 + 1
     images, scores = model(tm.randn(3, 100))
     assert images.shape == (3, 1, 28, 28) and scores.shape == (3, 1)
 
@@ -132,7 +133,7 @@ def test_it_resumes_to_the_same_bits(
 def test_a_step_can_be_traced() -> None:
     """Shapes and dtypes alone are enough for both networks."""
     text = str(tm.summary(DCGAN(100, 64), *find("gan").example({"latent": 100})))
-    assert "[1, 128, 7, 7]" in text and "[1, 1, 28, 28]" in text
+    assert "[1, 256, 4, 4]" in text and "[1, 1, 28, 28]" in text
 
 
 def test_noise_is_the_same_for_a_seed_whatever_was_drawn_before() -> None:

@@ -74,4 +74,4 @@ def test_the_embedded_digits_are_taken_elsewhere() -> None:
     assert isinstance(recipe, ImageClassifier)
     data = recipe.data(Options(data_dir="/nowhere"))
     assert data.facts["dataset"] == images.SAMPLE and data.facts["shape"] == [1, 28, 28]
-    assert len(recipe.augmentation("cifar10")) == 2 and len(recipe.augmentation("sample")) == 1
+    assert len(recipe.augmentation("cifar10")) == 3 and len(recipe.augmentation("sample")) == 1

@@ -14,43 +14,7 @@ from .. import nn
 from ..autograd import grad
 from ..nn.functional import leaky_relu
 from ..tensor import Tensor
-from .gan import start_small
-
-
-class Generator(nn.Module):
-    """Noise → an image, by a linear layer and three convolutions that enlarge it.
-
-    h = relu(norm(W·z));  h = relu(norm(up(h))), twice;  image = tanh(up(h))
-
-    A layer before a batch norm has no bias, which the norm would take away again.
-
-    Shape: (N, latent) -> (N, 1, 28, 28), −1..1
-
-    Args:
-        latent: numbers of noise per image.
-        width: channels at 14 x 14; there are twice as many at 7 x 7, four times at 4 x 4.
-
-    >>> import toumei as tm
-    >>> Generator(100, 32)(tm.randn(2, 100)).shape
-    Size([2, 1, 28, 28])
-    """
-
-    def __init__(self, latent: int = 100, width: int = 64) -> None:
-        self.input = nn.Linear(latent, 4 * width * 4 * 4, bias=False)
-        self.norm1 = nn.BatchNorm2d(4 * width)
-        self.up1 = nn.ConvTranspose2d(4 * width, 2 * width, 3, 2, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(2 * width)
-        self.up2 = nn.ConvTranspose2d(2 * width, width, 4, 2, 1, bias=False)
-        self.norm3 = nn.BatchNorm2d(width)
-        self.up3 = nn.ConvTranspose2d(width, 1, 4, 2, 1)
-        start_small(self)
-
-    def forward(self, z: Tensor) -> Tensor:
-        h = self.input(z).unflatten(1, (-1, 4, 4))  # (N, 4·width, 4, 4)
-        h = self.norm1(h).relu()
-        h = self.norm2(self.up1(h)).relu()  # (N, 2·width, 7, 7)
-        h = self.norm3(self.up2(h)).relu()  # (N, width, 14, 14)
-        return self.up3(h).tanh()  # (N, 1, 28, 28)
+from .gan import Generator
 
 
 class Critic(nn.Module):

@@ -55,7 +55,7 @@ class GANRecipe(GeneratorRecipe):
             return Budget(epochs=4, batch_size=32, lr=4e-3, samples=7200), None, network(24)
         if sample:
             return Budget(epochs=10, batch_size=32, lr=4e-3), 6.0, network(32)
-        return Budget(epochs=20, batch_size=64, lr=2e-3), 4.0, network(64)
+        return Budget(epochs=12, batch_size=64, lr=1e-3), 1.5, network(64)
 
     def model(self, facts: Facts) -> DCGAN:
         return DCGAN(facts["latent"], facts["width"])
