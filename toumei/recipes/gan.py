@@ -52,9 +52,9 @@ class GANRecipe(GeneratorRecipe):
 
     def plan(self, sample: bool, preset: str) -> tuple[Budget, float | None, Facts]:
         if preset == "fast":
-            return Budget(epochs=4, batch_size=32, lr=4e-3, samples=7200), None, network(24)
+            return Budget(epochs=10, batch_size=32, lr=4e-3, samples=7200), None, network(24)
         if sample:
-            return Budget(epochs=10, batch_size=32, lr=4e-3), 6.0, network(32)
+            return Budget(epochs=25, batch_size=32, lr=2e-3), 3.0, network(32)
         return Budget(epochs=12, batch_size=64, lr=1e-3), 1.5, network(64)
 
     def model(self, facts: Facts) -> DCGAN:
