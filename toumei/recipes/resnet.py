@@ -2,8 +2,8 @@
 
 He et al., 2016, reach 91.25 % of CIFAR-10's test set with their augmentation and momentum.  Their
 64,000 steps at a rate that falls twice are replaced by fewer steps at a rate that rises and falls
-once (Smith, Topin, arXiv:1708.07120).  More weight decay than theirs and erased rectangles, both as
-in Zhong et al., 2020, keep the network from learning the training images by heart.
+once (Smith, Topin, arXiv:1708.07120).  More weight decay than theirs and erased rectangles (Zhong
+et al., AAAI 2020) keep the network from learning the training images by heart.
 """
 
 from __future__ import annotations
