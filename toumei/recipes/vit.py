@@ -57,7 +57,7 @@ class ViTRecipe(ImageClassifier):
             return Budget(epochs=25, batch_size=64, lr=3e-3), 0.97
         if dataset == "mnist":
             return Budget(epochs=20, batch_size=128, lr=2e-3), 0.99
-        return Budget(epochs=60, batch_size=128, lr=1e-3), 0.75
+        return Budget(epochs=55, batch_size=128, lr=1e-3), 0.75
 
     def augmentation(self, dataset: str) -> list[Transform]:
         if dataset == "cifar10":
