@@ -22,7 +22,7 @@ def run(folder: Path, **changes: Any) -> Path:
     summary = {
         "recipe": "cnn", "title": "A network", "command": "toumei train cnn", "data": "Digits",
         "metric": "test accuracy", "value": 0.9, "target": 0.95, "mode": "max", "source": "A paper",
-        "epochs": 2, "seconds": 90.0, "machine": "A processor",
+        "epochs": 2, "seconds": 90.0, "machine": "A processor", "seed": 0,
     }  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(summary | changes))
     (folder / "history.json").write_text("[]")
@@ -48,15 +48,18 @@ def test_only_small_files_are_kept(tmp_path: Path) -> None:
 def test_seeds_make_one_row_with_their_median(tmp_path: Path) -> None:
     folders = [
         run(tmp_path / "a", value=0.94),
-        run(tmp_path / "b", value=0.96, command="toumei train cnn --seed 1", seconds=120.0),
-        run(tmp_path / "c", value=0.97, command="toumei train cnn --seed 2"),
+        run(tmp_path / "b", value=0.96, command="toumei train cnn --seed 1", seed=1, seconds=120.0),
+        run(tmp_path / "c", value=0.97, command="toumei train cnn --seed 2", seed=2),
         run(tmp_path / "d", recipe="mlp", command="toumei train mlp"),
     ]
     found = tool.rows(folders)
     assert [len(row.summaries) for row in found] == [1, 3]  # the ladder's order
     text = tool.page(found)
-    assert "accuracy ≥ 95.00 % | **96.00 %, median of 3 seeds (94.00 % to 97.00 %)** | 2.0" in text
-    assert "| 90.00 %: missed | 1.5 | `toumei train mlp` |" in text
+    assert (
+        "accuracy ≥ 95.00 % | **96.00 %, median of 3 seeds (94.00 % to 97.00 %)** | 2.0 | 0, 1, 2 |"
+        in text
+    )
+    assert "| 90.00 %: missed | 1.5 | 0 | `toumei train mlp` |" in text
 
 
 @pytest.mark.parametrize(("value", "words"), [(0.02, "**0.02**"), (0.05, "0.05: missed")])

@@ -41,10 +41,11 @@ SHOWN = ("field.png", "samples.png", "translations.png", "attention.png", "mista
 
 BEGIN = """# Results
 
-What the recipes reach on the full data sets. A row is one run, or the median of several seeds; the
-runs' summaries, histories and pictures are under [results/](../results). The test set was measured
-once per run, with the weights that were best on the validation data. The commands find the data
-sets in the folder that `TOUMEI_DATA` names (`toumei data fetch NAME` brings them).
+What the recipes reach on the full data sets. A row is one run, or the median of several seeds and
+the minutes of the slowest; the runs' summaries, histories and pictures are under
+[results/](../results). The test set was measured once per run, with the weights that were best on
+the validation data. The commands find the data sets in the folder that `TOUMEI_DATA` names
+(`toumei data fetch NAME` brings them), and take `--seed` for another seed than 0.
 
 """
 
@@ -116,8 +117,8 @@ def page(found: Sequence[Row], compared: Sequence[Mapping[str, Any]] = ()) -> st
     """Return the text of docs/results.md."""
     machines = sorted({s["machine"] for row in found for s in row.summaries})
     lines = [BEGIN, f"Machine: {'; '.join(machines)}.\n\n" if machines else ""]
-    lines += ["| rung | data | figure to reach | reached | minutes | command |\n"]
-    lines += ["|---|---|---|---|---|---|\n", *map(_line, found)]
+    lines += ["| rung | data | figure to reach | reached | minutes | seeds | command |\n"]
+    lines += ["|---|---|---|---|---|---|---|\n", *map(_line, found)]
     lines += ["\n## What the figures are compared with\n\n", *map(_anchor, found)]
     if compared:
         lines += [EQUALLY_LONG, *map(_equally_long, compared)]
@@ -138,6 +139,7 @@ def _line(row: Row) -> str:
         _goal(row),
         (f"**{reached}**" if _is_reached(row) else f"{reached}: missed") + _more(row.first),
         f"{max(s['seconds'] for s in row.summaries) / 60:.1f}",
+        ", ".join(str(seed) for seed in sorted(s["seed"] for s in row.summaries)),
         f"`{_command(row.first)}`",
     ]
     return f"| {' | '.join(cells)} |\n"
