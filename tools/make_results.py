@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
 PAGE = ROOT / "docs" / "results.md"
 BESIDE = ROOT / "bench" / "results"
-LARGEST = 300_000  # bytes of a picture that is kept
+LARGEST = 700_000  # bytes of a picture that is kept
 SIDES = {"toumei": "Toumei", "torch": "PyTorch", "jax": "JAX"}
 # What is told besides the figure, by its name in the summary.
 MORE = {
