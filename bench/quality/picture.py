@@ -35,8 +35,9 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
             for k, s in enumerate(seeds)
         ]
     if found["target"] is not None:
-        ax.axhline(shown(found["target"], found["metric"]), color="#777777", linewidth=0.8)
-        label = f"figure to reach: {found['target']:g}"
+        goal = shown(found["target"], found["metric"])
+        ax.axhline(goal, color="#777777", linewidth=0.8)
+        label = f"figure to reach: {goal:g}{' %' if found['metric'] == 'accuracy' else ''}"
         handles.append(Line2D([], [], color="#777777", linewidth=0.8, label=label))
     _axes(ax, found)
     figure.suptitle(f"{found['title']}\n{found['data']}\n{_where(found)}", fontsize=10)
