@@ -315,8 +315,9 @@ def test_a_terminal_without_unicode_gets_the_text_all_the_same(run: pathlib.Path
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C otherwise")
 def test_ctrl_c_says_how_to_go_on(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "run"
+    args = ["train", "mlp", "--epochs", "1000", "--out", str(folder)]
     process = subprocess.Popen(
-        [*(sys.executable, "-m", "toumei.cli", "train", "mlp"), "--epochs=1000", f"--out={folder}"],
+        [sys.executable, "-m", "toumei.cli", *args],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip

@@ -139,7 +139,7 @@ def _line(row: Row) -> str:
         _goal(row),
         (f"**{reached}**" if _is_reached(row) else f"{reached}: missed") + _more(row.first),
         f"{max(s['seconds'] for s in row.summaries) / 60:.1f}",
-        ", ".join(str(seed) for seed in sorted(s["seed"] for s in row.summaries)),
+        ", ".join(map(str, sorted(s["seed"] for s in row.summaries))),
         f"`{_command(row.first)}`",
     ]
     return f"| {' | '.join(cells)} |\n"
