@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure import TOLERANCE
+from bench.measure import CHECKED, TOLERANCE
 from bench.process import Process, SideError
 from bench.sides import Side
 from toumei.recipes import find
@@ -20,7 +20,9 @@ from toumei.recipes.recipe import Options
 from .course import Row
 from .rungs import OURS
 
-CHECKED = {"wgan": 5}  # steps whose losses are compared: its generator learns in the fifth
+#: How many steps' losses are compared, where not CHECKED.  A step of DCGAN's makes a rounding error
+#: 100 times as large: its third says nothing any more.  WGAN's generator learns in the fifth.
+CHECKED_OF = {"gan": 2, "wgan": 5}
 LIMIT = 3600  # seconds of an epoch
 SHEET = 100  # images that are drawn of a recipe that draws
 
@@ -94,7 +96,7 @@ def check(rung: str, ready: Ready, options: Options, threads: int) -> dict[str, 
     Nothing is dropped in them, and noise is the same for all.
     """
     with opened(rung, ready, options, threads, exact=True) as sides:
-        found = dict(sides.ask("losses", count=CHECKED.get(rung, 3)))
+        found = dict(sides.ask("losses", count=CHECKED_OF.get(rung, CHECKED)))
     offs: dict[str, float | str] = dict(sides.errors)
     for side, answer in found.items():
         if side != OURS and OURS in found:
