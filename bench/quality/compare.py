@@ -20,8 +20,8 @@ from toumei.recipes.recipe import Options
 from .course import Row
 from .rungs import OURS
 
-#: How many steps' losses are compared, where not CHECKED.  A step of DCGAN's makes a rounding error
-#: 100 times as large: its third says nothing any more.  WGAN's generator learns in the fifth.
+#: How many steps' losses are compared, where not CHECKED.  In DCGAN's third step roundings have
+#: grown past the tolerance (in one step up to 400 times).  WGAN's generator learns in the fifth.
 CHECKED_OF = {"gan": 2, "wgan": 5}
 LIMIT = 3600  # seconds of an epoch
 SHEET = 100  # images that are drawn of a recipe that draws
